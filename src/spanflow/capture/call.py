@@ -1,0 +1,277 @@
+"""Calls made inside (or outside) a step: model calls, embeddings, tools, retrievals.
+
+The spans are OpenTelemetry's own ``util-genai`` invocations, which own their names, attributes, metrics and content
+capture. Each is suspended as soon as it is started: no context token made in one callback is ever detached in another.
+This module adds identity, tells the step what was spent, and writes the record; it knows no framework.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import trace
+from opentelemetry.util.genai.handler import TelemetryHandler
+
+from spanflow import semconv
+from spanflow.capture.events import error_text
+from spanflow.capture.payload import Payload, clean, payload_of
+from spanflow.capture.records import usage_fields
+from spanflow.capture.runtime import SCOPE_NAME, Runtime, span_ids
+from spanflow.guard import diagnose
+from spanflow.tally import Call, Usage
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.util.genai.invocation import GenAIInvocation
+
+    from spanflow.capture.scope import Scope
+
+__all__ = ["CallSpans", "OpenCall"]
+
+
+class OpenCall:
+    """A call that has begun: its span, where it belongs, and what is known of it so far."""
+
+    __slots__ = (
+        "captures_content",
+        "fields",
+        "first_token_ns",
+        "invocation",
+        "kind",
+        "parent_span_id",
+        "runtime",
+        "scope",
+        "span_id",
+        "started_ns",
+        "trace_id",
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        kind: str,
+        invocation: GenAIInvocation,
+        scope: Scope | None,
+        context: Context,
+        fields: dict[str, Any],
+    ) -> None:
+        invocation.suspend()
+        self.runtime = runtime
+        self.kind = kind
+        self.invocation = invocation
+        self.scope = scope
+        self.fields = fields
+        self.first_token_ns: int | None = None
+        self.captures_content = invocation.should_capture_content
+        self.started_ns = getattr(invocation.span, "start_time", None) or time.time_ns()
+        turn = scope.turn if scope is not None else None
+        self.trace_id, self.span_id = span_ids(
+            invocation.span, turn.trace_id if turn is not None else None
+        )
+        parent = trace.get_current_span(context).get_span_context()
+        self.parent_span_id = f"{parent.span_id:016x}" if parent.is_valid else None
+        if turn is not None and scope is not None:
+            identity = dict(turn.identity_attributes)
+            if scope.step is not None:
+                identity[semconv.STEP_ID] = scope.step.span_id
+            invocation.span.set_attributes(identity)
+            if turn.identity.conversation_id is not None:
+                invocation.span.set_attribute(
+                    semconv.GEN_AI_CONVERSATION_ID, turn.identity.conversation_id
+                )
+
+    @property
+    def context(self) -> Context:
+        """The OpenTelemetry context in which this call's own work belongs."""
+        return self.invocation.context
+
+    def first_token(self) -> None:
+        """Note that the first piece of a streamed answer arrived; later pieces change nothing."""
+        if self.first_token_ns is None:
+            self.first_token_ns = time.time_ns()
+            self.invocation.record_stream_chunk()
+
+    def keep(self, name: str, value: object) -> Payload:
+        """Keep a payload (``arguments`` or ``result``) on the record, cut to the limit; returns what was kept."""
+        kept = payload_of(value, self.runtime.payload_bytes)
+        self.fields[name] = kept.text
+        if kept.truncated:
+            extra = self.fields.setdefault("attributes", {})
+            extra[semconv.PAYLOAD_TRUNCATED] = True
+            extra[semconv.PAYLOAD_ORIGINAL_SIZE] = kept.original_size
+            self.invocation.attributes[semconv.PAYLOAD_TRUNCATED] = True
+            self.invocation.attributes[semconv.PAYLOAD_ORIGINAL_SIZE] = kept.original_size
+        return kept
+
+    def end(
+        self,
+        usage: Usage | None = None,
+        error: BaseException | None = None,
+        *,
+        status: str | None = None,
+        error_type: str | None = None,
+    ) -> None:
+        """End the call, count it where it belongs and write its record.
+
+        Args:
+            usage: What it spent, for calls to a model.
+            error: What it failed with.
+            status: ``ok``, ``error``, ``cancelled`` or ``waiting``; derived from `error` where it is not given.
+            error_type: The type of a failure that was handed over as a result.
+        """
+        if usage is not None and "refused" in usage.flags:
+            diagnose("usage.refused", "a model reported an impossible number of tokens; it is kept as unknown")
+        status = status or ("ok" if error is None and error_type is None else "error")
+        if error_type is not None:
+            self.invocation.attributes[semconv.ERROR_TYPE] = error_type
+            self.invocation.span.set_status(trace.Status(trace.StatusCode.ERROR))
+        if error is not None and status != "waiting":
+            self.invocation.fail(error)
+        else:
+            self.invocation.stop()
+        ended_ns = getattr(self.invocation.span, "end_time", None) or time.time_ns()
+        self._count(usage, ended_ns)
+        self._write(usage, error, status, error_type, ended_ns)
+
+    def _count(self, usage: Usage | None, ended_ns: int) -> None:
+        if self.scope is None or self.scope.turn is None:
+            return
+        owner = self.scope.step or self.scope.turn
+        if usage is None:
+            if self.kind == "tool":
+                owner.calls.tool_calls += 1
+            owner.calls.add_parent(self.span_id, self.parent_span_id)
+            return
+        owner.calls.add(
+            Call(
+                span_id=self.span_id,
+                parent_span_id=self.parent_span_id,
+                scope=SCOPE_NAME,
+                step_id=self.scope.step.span_id if self.scope.step is not None else None,
+                model=self.fields.get("model"),
+                response_id=self.fields.get("response_id"),
+                started_ns=self.started_ns,
+                ended_ns=ended_ns,
+                usage=usage,
+            )
+        )
+
+    def _write(
+        self,
+        usage: Usage | None,
+        error: BaseException | None,
+        status: str,
+        error_type: str | None,
+        ended_ns: int,
+    ) -> None:
+        record: dict[str, Any] = {
+            "source": "capture",
+            "phase": "end",
+            "kind": self.kind,
+            "trace_id": self.trace_id,
+            "span_id": self.span_id,
+            "parent_span_id": self.parent_span_id,
+            "scope": SCOPE_NAME,
+            "started_ns": self.started_ns,
+            "ended_ns": ended_ns,
+            "status": status,
+            **self.fields,
+        }
+        if self.scope is not None and self.scope.turn is not None:
+            record |= self.scope.turn.identity_fields
+            if self.scope.step is not None:
+                record["step_id"] = self.scope.step.span_id
+        if usage is not None:
+            record |= usage_fields(usage)
+        if self.first_token_ns is not None:
+            record["time_to_first_token_ms"] = (self.first_token_ns - self.started_ns) / 1e6
+        if error is not None and status != "waiting":
+            record["error_type"] = type(error).__qualname__
+            record["error_message"] = clean(error_text(error), self.runtime.payload_bytes)
+        elif error_type is not None:
+            record["error_type"] = error_type
+        self.runtime.record(record)
+
+
+class CallSpans:
+    """Opens call spans with one ``util-genai`` handler, made at the first call so that providers are all set up."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._made: TelemetryHandler | None = None
+
+    @property
+    def _handler(self) -> TelemetryHandler:
+        if self._made is None:
+            self._made = TelemetryHandler(
+                instrumentation_scope_name=SCOPE_NAME,
+                instrumentation_scope_version=self._runtime.version,
+            )
+        return self._made
+
+    def inference(  # noqa: PLR0913 - the parts of a request, by name
+        self,
+        scope: Scope | None,
+        context: Context,
+        *,
+        provider: str,
+        model: str | None,
+        operation: str = "chat",
+        agent_name: str | None = None,
+    ) -> OpenCall:
+        """Begin a call to a model."""
+        invocation = self._handler.inference(
+            provider, request_model=model, operation_name=operation, context=context
+        )
+        fields = {
+            "operation": operation,
+            "provider": provider,
+            "model": model,
+            "request_model": model,
+            "agent_name": agent_name,
+        }
+        return OpenCall(self._runtime, "llm", invocation, scope, context, fields)
+
+    def embeddings(
+        self, scope: Scope | None, context: Context, *, provider: str, model: str | None
+    ) -> OpenCall:
+        """Begin a call that embeds texts."""
+        invocation = self._handler.embedding(provider=provider, request_model=model, context=context)
+        fields = {
+            "operation": "embeddings",
+            "provider": provider,
+            "model": model,
+            "request_model": model,
+        }
+        return OpenCall(self._runtime, "embeddings", invocation, scope, context, fields)
+
+    def tool(
+        self,
+        scope: Scope | None,
+        context: Context,
+        *,
+        name: str,
+        call_id: str | None,
+        agent_name: str | None = None,
+    ) -> OpenCall:
+        """Begin the execution of a tool."""
+        invocation = self._handler.tool(
+            name, tool_type="function", agent_name=agent_name, context=context
+        )
+        invocation.tool_call_id = call_id
+        fields = {
+            "operation": "execute_tool",
+            "name": name,
+            "call_id": call_id,
+            "agent_name": agent_name,
+        }
+        return OpenCall(self._runtime, "tool", invocation, scope, context, fields)
+
+    def retrieval(self, scope: Scope | None, context: Context, *, name: str) -> OpenCall:
+        """Begin a retrieval of documents from the source called `name`."""
+        invocation = self._handler.retrieval(data_source_id=name, context=context)
+        return OpenCall(
+            self._runtime, "retrieval", invocation, scope, context, {"operation": "retrieval", "name": name}
+        )
+

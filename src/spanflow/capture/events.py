@@ -1,0 +1,124 @@
+"""What happens inside a step or a turn, as a span event and as part of its record."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from spanflow import semconv
+from spanflow.capture.payload import clean, jsonable, payload_of
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+    from opentelemetry.util.types import AttributeValue
+
+__all__ = ["Event", "Events", "error_event", "error_text", "json_payload"]
+
+_MOST = 1_000
+"""Events kept of one step or turn; a loop that logs for ever must not fill the memory."""
+_ON_SPAN_BYTES = 2_000
+"""Tempo cuts string attributes at 2,048 bytes: what is longer stays in the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened at a moment: its kind, name, time and JSON-able payload."""
+
+    kind: str
+    name: str
+    at_ns: int
+    payload: Any = None
+
+    def write(self, span: Span) -> None:
+        """Add the event to a span, as an ``exception`` event where it is an error."""
+        attributes: dict[str, AttributeValue]
+        if self.kind == "error" and isinstance(self.payload, dict):
+            attributes = {
+                semconv.EXCEPTION_TYPE: self.name,
+                semconv.EXCEPTION_MESSAGE: clean(self.payload.get("message", ""), _ON_SPAN_BYTES),  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+                semconv.EXCEPTION_STACKTRACE: clean(
+                    str(self.payload.get("stack", ""))[-_ON_SPAN_BYTES:],  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+                    _ON_SPAN_BYTES,
+                ),
+            }
+            span.add_event(semconv.EXCEPTION_EVENT, attributes, self.at_ns)
+            return
+        attributes = {semconv.EVENT_KIND: self.kind}
+        if self.payload is not None:
+            text = payload_of(self.payload, _ON_SPAN_BYTES)
+            if text.truncated:
+                attributes[semconv.PAYLOAD_TRUNCATED] = True
+                attributes[semconv.PAYLOAD_ORIGINAL_SIZE] = text.original_size
+            else:
+                attributes[semconv.EVENT_PAYLOAD] = text.text
+        span.add_event(self.name, attributes, self.at_ns)
+
+
+class Events:
+    """The events of one step or turn, in order, bounded."""
+
+    __slots__ = ("_kept", "dropped")
+
+    def __init__(self) -> None:
+        self._kept: list[Event] = []
+        self.dropped = 0
+
+    def add(self, event: Event) -> bool:
+        """Keep `event`; False where there are too many already."""
+        if len(self._kept) >= _MOST:
+            self.dropped += 1
+            return False
+        self._kept.append(event)
+        return True
+
+    def as_records(self) -> list[dict[str, Any]] | None:
+        """Return the events as a record holds them, or None where there are none."""
+        if not self._kept:
+            return None
+        return [
+            {"kind": e.kind, "name": e.name, "at_ns": e.at_ns, "payload": e.payload}
+            for e in self._kept
+        ]
+
+
+def error_text(error: BaseException) -> str:
+    """Return an error's message; never raises."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a user's __str__ may do anything
+        return f"<{type(error).__name__}>"
+
+
+def error_event(error: BaseException, at_ns: int, limit: int, attempt: int | None = None) -> Event:
+    """Return the event of an error: its type, message and stack, each cut to `limit` characters.
+
+    Args:
+        error: What was raised.
+        at_ns: When, in nanoseconds since the epoch.
+        limit: The longest message or stack kept.
+        attempt: Which attempt of a step it ended, 1-based.
+    """
+    try:
+        stack = "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - formatting calls the user's __str__ and __repr__
+        stack = ""
+    payload: dict[str, Any] = {
+        "message": clean(error_text(error), limit),
+        "stack": clean(stack[-limit:], limit),
+    }
+    if attempt is not None:
+        payload["attempt"] = attempt
+    return Event("error", type(error).__name__, at_ns, payload)
+
+
+def json_payload(value: object, limit: int) -> Any:
+    """Return `value` as JSON data no larger than `limit` bytes of text; what is larger becomes its beginning."""
+    data = jsonable(value)
+    raw = orjson.dumps(data)
+    if len(raw) <= limit:
+        return data
+    cut = payload_of(value, limit)
+    return {"truncated": True, "original_size": cut.original_size, "text": cut.text}

@@ -1,0 +1,92 @@
+"""The ``duckdb`` exporter: a standard span exporter over the same journal as capture's.
+
+``OTEL_TRACES_EXPORTER=otlp,duckdb`` finds it by name. Where capture already feeds this journal it adds nothing; it is
+for processes that only export, and for spans handed to it in code. It never raises and never blocks on a lock.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from spanflow.capture.dialects import read_span
+from spanflow.capture.records import record_of
+from spanflow.guard import report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from opentelemetry.sdk.trace import ReadableSpan
+
+__all__ = ["DuckDBSpanExporter", "default_ledger"]
+
+DEFAULT_LEDGER = "spanflow.duckdb"
+
+
+def default_ledger() -> Path | None:
+    """Return the ledger that ``OTEL_TRACES_EXPORTER`` asks for where nothing else names one."""
+    names = os.environ.get("OTEL_TRACES_EXPORTER", "").split(",")
+    return Path(DEFAULT_LEDGER) if "duckdb" in (name.strip() for name in names) else None
+
+
+class DuckDBSpanExporter(SpanExporter):
+    """Exports spans into a DuckDB ledger, through its journal.
+
+    Args:
+        ledger: The ledger's path; without it ``SPANFLOW_LEDGER``, else ``spanflow.duckdb`` in the current folder.
+    """
+
+    def __init__(self, ledger: str | Path | None = None) -> None:
+        from spanflow.ledger.journal import journal_for  # noqa: PLC0415 - only where a ledger is used
+        from spanflow.settings import load  # noqa: PLC0415 - heavy, and only needed here
+
+        settings = load()
+        self._enabled = settings.enabled
+        self._limit = settings.payload_bytes
+        self._path = Path(ledger) if ledger is not None else settings.ledger or Path(DEFAULT_LEDGER)
+        self._journal = journal_for(self._path)
+        self._closed = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Append the record of each span of an engagement and of each model call; others are left out."""
+        if self._closed:
+            return SpanExportResult.FAILURE
+        if not self._enabled or self._fed_by_capture():
+            return SpanExportResult.SUCCESS
+        complete = True
+        for span in spans:
+            try:
+                scope = span.instrumentation_scope.name if span.instrumentation_scope else ""
+                reading = read_span(span.name, span.kind.name, scope, span.attributes or {})
+                record = record_of(span, source="exporter", reading=reading, limit=self._limit)
+                if record is not None:
+                    complete = self._journal.append(record) and complete
+            except Exception as error:  # noqa: BLE001 - one odd span must not lose the batch
+                report("exporter.export", error)
+                complete = False
+        return SpanExportResult.SUCCESS if complete else SpanExportResult.FAILURE
+
+    def _fed_by_capture(self) -> bool:
+        from spanflow import setup  # noqa: PLC0415 - asked late: capture may start after the exporter
+
+        return setup.feeds(self._path)
+
+    def shutdown(self) -> None:
+        """Seal what was written, so that it can be ingested."""
+        self._closed = True
+        try:
+            self._journal.seal()
+        except Exception as error:  # noqa: BLE001 - exporters must not raise
+            report("exporter.shutdown", error)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - the interface's
+        """Seal what was written, so that it can be ingested."""
+        try:
+            self._journal.seal()
+        except Exception as error:  # noqa: BLE001 - exporters must not raise
+            report("exporter.force_flush", error)
+            return False
+        return True

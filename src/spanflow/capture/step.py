@@ -1,0 +1,242 @@
+"""A step: one execution of one node, all its attempts together, and what is written of it.
+
+A failed attempt *parks* the step with its end time; a new attempt un-parks it; the frame ends it for good. This module
+knows OpenTelemetry and no framework.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from spanflow import semconv
+from spanflow.capture import scope as scopes
+from spanflow.capture.events import Event, Events, error_event, error_text
+from spanflow.capture.payload import clean
+from spanflow.capture.runtime import span_ids
+from spanflow.capture.usage import CallLog
+from spanflow.tally import Totals
+
+if TYPE_CHECKING:
+    from opentelemetry.util.types import AttributeValue
+
+    from spanflow.capture.turn import Frame
+
+__all__ = ["Step"]
+
+
+class Step:
+    """One execution of one node."""
+
+    __slots__ = (
+        "attempts",
+        "base",
+        "calls",
+        "context",
+        "ended_ns",
+        "error",
+        "events",
+        "frame",
+        "goal",
+        "is_global",
+        "key",
+        "parent",
+        "parked",
+        "path",
+        "scope",
+        "span",
+        "span_id",
+        "started_ns",
+        "status",
+        "superstep",
+        "totals",
+        "trace_id",
+        "visit",
+    )
+
+    def __init__(  # noqa: PLR0913 - made in one place, by Frame.start_step
+        self,
+        frame: Frame,
+        name: str,
+        key: str,
+        superstep: int | None,
+        parent: Step | None,
+        agent_name: str | None,
+        *,
+        cached: bool = False,
+    ) -> None:
+        turn = frame.turn
+        self.frame = frame
+        self.key = key
+        self.parent = parent
+        self.superstep = superstep
+        self.path = f"{parent.path}/{name}" if parent is not None else name
+        self.visit = turn.visits[self.path] = turn.visits[self.path] + 1
+        self.attempts = 1
+        self.status = "running"
+        self.parked = False
+        self.error: BaseException | None = None
+        self.ended_ns = 0
+        self.events = Events()
+        self.calls = CallLog()
+        self.totals = Totals()
+        self.goal = turn.goal_paths.get(self.path)
+        if self.goal is None and self.path not in turn.shape.paths:
+            self.goal = _declared(turn.identity.goals, self.path, name)
+        self.is_global = self.path in turn.global_steps
+        self.started_ns = time.time_ns()
+        tools = (
+            turn.identity.step_tools.get(self.path)
+            or turn.identity.step_tools.get(name)
+            or turn.shape.tools.get(self.path)
+        )
+        outer = frame if parent is frame.parent_step or parent is None else parent
+        attributes: dict[str, AttributeValue] = {
+            **turn.identity_attributes,
+            semconv.STEP_NAME: name,
+            semconv.STEP_PATH: self.path,
+            semconv.STEP_VISIT: self.visit,
+        }
+        if parent is not None:
+            attributes[semconv.STEP_PARENT_ID] = parent.span_id
+        if superstep is not None:
+            attributes[semconv.STEP_SUPERSTEP] = superstep
+        if self.is_global:
+            attributes[semconv.STEP_IS_GLOBAL] = True
+        if self.goal is not None:
+            attributes[semconv.STEP_GOAL] = self.goal
+        if tools:
+            attributes[semconv.STEP_TOOLS_AVAILABLE] = tools
+        if agent_name is not None:
+            attributes[semconv.GEN_AI_AGENT_NAME] = agent_name
+        if cached:
+            attributes[semconv.STEP_CACHED] = True
+        self.span = frame.runtime.tracer.start_span(
+            f"step {name}",
+            context=outer.context,
+            kind=SpanKind.INTERNAL,
+            attributes=attributes,
+            start_time=self.started_ns,
+        )
+        self.trace_id, self.span_id = span_ids(self.span, turn.trace_id)
+        self.context = trace.set_span_in_context(self.span, outer.context)
+        self.scope = scopes.Scope(turn, frame, self)
+        self.base: dict[str, Any] = {
+            **turn.identity_fields,
+            "kind": "step",
+            "trace_id": self.trace_id,
+            "span_id": self.span_id,
+            "step_id": self.span_id,
+            "parent_span_id": outer.span_id,
+            "parent_step_id": parent.span_id if parent is not None else None,
+            "name": name,
+            "path": self.path,
+            "visit": self.visit,
+            "superstep": superstep,
+            "is_global": self.is_global,
+            "goal": self.goal,
+            "tools_available": tools or None,
+            "agent_name": agent_name,
+            "started_ns": self.started_ns,
+        }
+        if cached:
+            self.base["attributes"] = {semconv.STEP_CACHED: True}
+
+    def announce(self) -> None:
+        """Make the step known: its id on its own span, its start in the journal."""
+        self.span.set_attribute(semconv.STEP_ID, self.span_id)
+        scopes.places[self.span_id] = self.scope
+        self.frame.runtime.record({**self.base, "phase": "start", "status": "running"})
+
+    def begin_attempt(self) -> None:
+        """Take the step up again after a failed attempt."""
+        self.parked = False
+        self.error = None
+        self.attempts += 1
+        self.status = "running"
+
+    def fail_attempt(self, status: str, error: BaseException) -> None:
+        """Note that an attempt failed or was cancelled, and park the step until somebody says what follows.
+
+        Args:
+            status: ``failed`` or ``cancelled``.
+            error: What ended the attempt.
+        """
+        self.ended_ns = time.time_ns()
+        if status == "failed":
+            limit = self.frame.runtime.payload_bytes
+            self.add_event(error_event(error, self.ended_ns, limit, self.attempts))
+        self.status = status
+        self.error = error
+        self.parked = True
+
+    def add_event(self, event: Event) -> None:
+        """Put an event on the step's span and into its record."""
+        if self.events.add(event):
+            event.write(self.span)
+
+    def end(self, status: str | None = None, error: BaseException | None = None) -> None:
+        """End the step; without a `status`, as it was parked.
+
+        Args:
+            status: ``completed``, ``failed``, ``waiting`` or ``cancelled``.
+            error: What made it fail.
+        """
+        turn = self.frame.turn
+        with turn.lock:
+            if self.frame.open.get(self.key) is not self:
+                return
+            del self.frame.open[self.key]
+            if status is not None and not self.parked:
+                self.status = status
+                self.error = error
+                self.ended_ns = time.time_ns()
+            turn.note_end(self)
+            self.calls.settle(self.totals, turn.totals, *(a.totals for a in self._open_ancestors()))
+        self._write()
+
+    def _open_ancestors(self) -> list[Step]:
+        found: list[Step] = []
+        step = self.parent
+        while step is not None:
+            found.append(step)
+            step = step.parent
+        return found
+
+    def _write(self) -> None:
+        fields: dict[str, Any] = {
+            "phase": "end",
+            "ended_ns": self.ended_ns,
+            "status": self.status,
+            "attempts": self.attempts,
+            "events": self.events.as_records(),
+        }
+        attributes: dict[str, AttributeValue] = {
+            semconv.STEP_STATUS: self.status,
+            semconv.STEP_ATTEMPTS: self.attempts,
+        }
+        if self.status == "failed" and self.error is not None:
+            limit = self.frame.runtime.payload_bytes
+            kind, text = type(self.error).__name__, error_text(self.error)
+            fields["error_type"], fields["error_message"] = kind, clean(text, limit)
+            attributes[semconv.ERROR_TYPE] = kind
+            self.span.set_status(Status(StatusCode.ERROR, clean(text)))
+        if self.totals.llm_calls or self.totals.tool_calls:
+            for key, value in self.totals.as_dict().items():
+                if value is not None:
+                    attributes[semconv.USAGE_PREFIX + key] = value
+        self.span.set_attributes(attributes)
+        self.span.end(self.ended_ns)
+        self.error = None
+        scopes.places.pop(self.span_id, None)
+        self.frame.runtime.record({**self.base, **fields})
+
+
+def _declared(goals: tuple[str, ...], path: str, name: str) -> str | None:
+    """Return the goal a step outside the known topology fulfils (a task, a graph made while running)."""
+    if path in goals:
+        return path
+    return name if name in goals and "/" in path else None

@@ -1,0 +1,54 @@
+"""The calls made in one place (a step, or a turn outside any step) and what they add up to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spanflow.tally import Totals, judge
+
+if TYPE_CHECKING:
+    from spanflow.tally import Call
+
+__all__ = ["CallLog"]
+
+_MOST_PARENTS = 10_000
+"""Parents remembered of other people's spans in one place; past that, nesting is left to the ledger."""
+
+
+class CallLog:
+    """Calls reported from one place, by whoever reported them; judged once, when the place closes."""
+
+    __slots__ = ("_calls", "_parents", "_scopes", "tool_calls")
+
+    def __init__(self) -> None:
+        self._calls: list[Call] = []
+        self._parents: dict[str, str | None] = {}
+        self._scopes: set[str] = set()
+        self.tool_calls = 0
+
+    def add(self, call: Call) -> None:
+        """Take in one inference call."""
+        self._calls.append(call)
+        self._scopes.add(call.scope)
+        self._parents[call.span_id] = call.parent_span_id
+
+    def add_parent(self, span_id: str, parent_span_id: str | None) -> None:
+        """Remember whose child a span is, so that a nested call is known as one."""
+        if len(self._parents) < _MOST_PARENTS:
+            self._parents[span_id] = parent_span_id
+
+    def settle(self, *into: Totals) -> None:
+        """Add what counts to each of `into`, and forget it."""
+        calls, self._calls = self._calls, []
+        tools, self.tool_calls = self.tool_calls, 0
+        if not calls and not tools:
+            return
+        if len(self._scopes) > 1 or any(call.parent_span_id in self._parents for call in calls):
+            verdicts = judge(calls, self._parents)
+            calls = [call for call in calls if verdicts[call.span_id].counted]
+        for totals in into:
+            for call in calls:
+                totals.add(call.usage)
+            totals.tool_calls += tools
+        self._parents.clear()
+        self._scopes.clear()

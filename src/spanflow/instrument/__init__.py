@@ -1,0 +1,1 @@
+"""Knows the frameworks (LangGraph, LangChain) and nothing of storage."""

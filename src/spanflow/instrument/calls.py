@@ -1,0 +1,373 @@
+"""LangChain's model, tool and retriever callbacks become calls.
+
+Parents come from the map of run ids that the callbacks themselves build. A call's span is made current only inside a
+*fence* (see ``fences``), in the caller's own task, and the fence puts the caller's context back. This module knows
+LangChain and nothing of graphs.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.callbacks import BaseCallbackHandler
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+
+from spanflow import semconv
+from spanflow.capture import scope as scopes
+from spanflow.capture.call import CallSpans, OpenCall
+from spanflow.capture.payload import clean
+from spanflow.capture.runtime import SCOPE_NAME, Runtime
+from spanflow.guard import guarded
+from spanflow.instrument import fences, messages
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from opentelemetry.context import Context
+
+    from spanflow.capture.scope import Scope
+
+__all__ = ["CallHandler", "Place", "place_of", "places"]
+
+
+class Place:
+    """Where a run of LangChain's stands: its scope, and the context its own work belongs in."""
+
+    __slots__ = ("call", "context", "namespace", "scope", "step_key")
+
+    def __init__(
+        self,
+        scope: Scope | None,
+        context: Context,
+        namespace: str | None = None,
+        *,
+        call: OpenCall | None = None,
+        step_key: str | None = None,
+    ) -> None:
+        self.scope = scope
+        self.context = context
+        self.namespace = namespace
+        self.call = call
+        self.step_key = step_key
+
+
+places: dict[UUID, Place] = {}
+"""Every run that is going on inside a turn or a call, by LangChain's run id."""
+
+
+def place_of(parent_run_id: UUID | None) -> Place | None:
+    """Return where a run with this parent stands; None for a run outside every turn, call or scope.
+
+    The run-id map decides. Where it does not know the parent (a task that outlived its node, callbacks of the user's
+    own), the scope of the running code does.
+    """
+    if parent_run_id is not None:
+        known = places.get(parent_run_id)
+        if known is not None:
+            return known
+    scope = scopes.current.get()
+    if scope is None or scope.turn is None:
+        return None
+    context = scope.step.context if scope.step is not None else scope.turn.context
+    if scope.turn.ended:
+        current = otel_context.get_current()
+        around = trace.get_current_span(current).get_span_context()
+        if around.is_valid and f"{around.trace_id:032x}" != scope.turn.trace_id:
+            return None
+    return Place(scope, context)
+
+
+class CallHandler(BaseCallbackHandler):
+    """Opens a call when LangChain says one begins and ends it when LangChain says how it ended."""
+
+    run_inline = True
+    ignore_chain = True
+    ignore_agent = False
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime: Runtime | None = runtime
+        self._spans = CallSpans(runtime)
+
+    def use(self, runtime: Runtime | None) -> None:
+        """Serve another runtime, or none: the hook that brings this handler to LangChain cannot be undone."""
+        self.runtime = runtime
+        if runtime is not None:
+            self._spans = CallSpans(runtime)
+
+    # -- models --------------------------------------------------------------------------------------------------
+
+    @guarded("calls.on_chat_model_start")
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any] | None,
+        messages: list[list[Any]],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Begin a chat call."""
+        self._begin_model(serialized, messages, run_id, parent_run_id, metadata, kwargs, "chat")
+
+    @guarded("calls.on_llm_start")
+    def on_llm_start(
+        self,
+        serialized: dict[str, Any] | None,
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Begin a text completion."""
+        self._begin_model(serialized, prompts, run_id, parent_run_id, metadata, kwargs, "text_completion")
+
+    def _begin_model(  # noqa: PLR0913 - the callback's own parameters
+        self,
+        serialized: dict[str, Any] | None,
+        inputs: list[Any],
+        run_id: UUID,
+        parent_run_id: UUID | None,
+        metadata: dict[str, Any] | None,
+        kwargs: dict[str, Any],
+        operation: str,
+    ) -> None:
+        where = self._where(run_id, parent_run_id, "llm")
+        if where is None:
+            return
+        scope, context = where
+        params = kwargs.get("invocation_params") or {}
+        call = self._spans.inference(
+            scope,
+            context,
+            provider=messages.provider_of(serialized, metadata),
+            model=messages.model_of(metadata, params),
+            operation=operation,
+            agent_name=_agent(metadata),
+        )
+        messages.describe_request(call, inputs, params, self._limit)
+        self._began(run_id, scope, call)
+
+    @guarded("calls.on_llm_new_token")
+    def on_llm_new_token(self, token: str, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        """Note the first piece of a streamed answer."""
+        place = places.get(run_id)
+        if place is not None and place.call is not None:
+            place.call.first_token()
+
+    @guarded("calls.on_llm_end")
+    def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        """End a call to a model with what it spent."""
+        call = self._ended(run_id)
+        if call is not None:
+            call.end(messages.describe_response(call, response, self._limit))
+
+    @guarded("calls.on_llm_error")
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """End a call to a model that failed; what it had spent until then is kept where it is known."""
+        call = self._ended(run_id)
+        if call is not None:
+            usage = messages.describe_response(call, kwargs.get("response"), self._limit)
+            call.end(usage, error, status=_status_of(error))
+
+    # -- tools ---------------------------------------------------------------------------------------------------
+
+    @guarded("calls.on_tool_start")
+    def on_tool_start(
+        self,
+        serialized: dict[str, Any] | None,
+        input_str: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        metadata: dict[str, Any] | None = None,
+        inputs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Begin the execution of a tool."""
+        where = self._where(run_id, parent_run_id, "tool")
+        if where is None:
+            return
+        scope, context = where
+        name = (serialized or {}).get("name") or kwargs.get("name") or "tool"
+        call_id = kwargs.get("tool_call_id")
+        call = self._spans.tool(
+            scope,
+            context,
+            name=clean(name),
+            call_id=clean(call_id) if call_id is not None else None,
+            agent_name=_agent(metadata),
+        )
+        if call.captures_content:
+            call.invocation.arguments = call.keep(  # pyright: ignore[reportAttributeAccessIssue]
+                "arguments", inputs if inputs is not None else input_str
+            ).text
+        self._began(run_id, scope, call)
+
+    @guarded("calls.on_tool_end")
+    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        """End the execution of a tool with its result."""
+        call = self._ended(run_id)
+        if call is None:
+            return
+        if call.captures_content:
+            result = getattr(output, "content", output)
+            call.invocation.tool_result = call.keep("result", result).text  # pyright: ignore[reportAttributeAccessIssue]
+        failed = getattr(output, "status", None) == "error"
+        call.end(error_type="ToolError" if failed else None)
+
+    @guarded("calls.on_tool_error")
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        """End the execution of a tool that failed, or that waits for a human."""
+        call = self._ended(run_id)
+        if call is not None:
+            call.end(error=error, status=_status_of(error))
+
+    # -- retrievers ----------------------------------------------------------------------------------------------
+
+    @guarded("calls.on_retriever_start")
+    def on_retriever_start(
+        self,
+        serialized: dict[str, Any] | None,
+        query: str,
+        *,
+        run_id: UUID,
+        parent_run_id: UUID | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Begin a retrieval."""
+        where = self._where(run_id, parent_run_id, "retrieval")
+        if where is None:
+            return
+        scope, context = where
+        name = kwargs.get("name") or (serialized or {}).get("name") or "retriever"
+        call = self._spans.retrieval(scope, context, name=clean(name))
+        if call.captures_content:
+            call.invocation.query_text = call.keep("arguments", query).text  # pyright: ignore[reportAttributeAccessIssue]
+        self._began(run_id, scope, call)
+
+    @guarded("calls.on_retriever_end")
+    def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        """End a retrieval with the number of documents found (and the documents, with content capture on)."""
+        call = self._ended(run_id)
+        if call is None:
+            return
+        if call.captures_content:
+            call.keep("result", [getattr(d, "page_content", d) for d in documents or ()])
+        call.end()
+
+    @guarded("calls.on_retriever_error")
+    def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+        """End a retrieval that failed."""
+        call = self._ended(run_id)
+        if call is not None:
+            call.end(error=error, status=_status_of(error))
+
+    # -- embeddings (LangChain has no callbacks for them; see fences) ----------------------------------------------
+
+    def begin_embeddings(self, model: Any) -> OpenCall | None:
+        """Begin a call that embeds texts with `model`, an instance of LangChain's ``Embeddings``."""
+        if self.runtime is None or scopes.current.get() is scopes.OFF or others_cover("embeddings"):
+            return None
+        place = place_of(None)
+        scope = place.scope if place is not None else None
+        context = _nearest(place)
+        return self._spans.embeddings(
+            scope,
+            context,
+            provider=messages.provider_of_class(type(model)),
+            model=messages.model_attribute(model),
+        )
+
+    # -- the map -------------------------------------------------------------------------------------------------
+
+    @property
+    def _limit(self) -> int:
+        return self.runtime.payload_bytes if self.runtime is not None else 0
+
+    def _where(
+        self, run_id: UUID, parent_run_id: UUID | None, kind: str
+    ) -> tuple[Scope | None, Context] | None:
+        """Return scope and context for a call that begins; None where it is not ours to open."""
+        if self.runtime is None or scopes.current.get() is scopes.OFF:
+            return None
+        place = place_of(parent_run_id)
+        if others_cover(kind):
+            if place is not None:
+                places[run_id] = Place(place.scope, place.context, place.namespace)
+            return None
+        return (place.scope if place is not None else None), _nearest(place)
+
+    def _began(self, run_id: UUID, scope: Scope | None, call: OpenCall) -> None:
+        places[run_id] = Place(scope, call.context, call=call)
+        fences.enter(call.context)
+
+    def _ended(self, run_id: UUID) -> OpenCall | None:
+        place = places.pop(run_id, None)
+        return place.call if place is not None else None
+
+
+def others_cover(kind: str) -> bool:
+    """Whether another framework instrumentor reports calls of this kind now; asked at each call, never at install.
+
+    OpenInference and OpenLLMetry report models, tools and retrievers of LangChain; the official instrumentor models
+    and tools.
+    """
+    for module, kinds in _OTHERS.items():
+        loaded = sys.modules.get(module)
+        if loaded is None or kind not in kinds:
+            continue
+        instrumentor = getattr(loaded, "LangChainInstrumentor", None) or getattr(
+            loaded, "LangchainInstrumentor", None
+        )
+        if instrumentor is not None and instrumentor().is_instrumented_by_opentelemetry:
+            return True
+    return False
+
+
+_OTHERS = {
+    "openinference.instrumentation.langchain": ("llm", "tool", "retrieval"),
+    "opentelemetry.instrumentation.langchain": ("llm", "tool", "retrieval"),
+    "opentelemetry.instrumentation.genai.langchain": ("llm", "tool"),
+}
+
+
+def _nearest(place: Place | None) -> Context:
+    """Return the context a call's span starts in: the user's own span inside this very step, else the place's.
+
+    The ambient span is only believed where our processor saw it start inside the same step.
+    """
+    ambient = otel_context.get_current()
+    if place is None or place.scope is None:
+        return ambient
+    span = trace.get_current_span(ambient)
+    attributes = getattr(span, "attributes", None)
+    owner = getattr(span, "instrumentation_scope", None)
+    if (
+        attributes
+        and place.scope.step is not None
+        and attributes.get(semconv.STEP_ID) == place.scope.step.span_id
+        and span.is_recording()
+        and getattr(owner, "name", SCOPE_NAME) != SCOPE_NAME
+    ):
+        return ambient
+    return place.context
+
+
+def _agent(metadata: dict[str, Any] | None) -> str | None:
+    name = (metadata or {}).get("lc_agent_name")
+    return clean(name) if isinstance(name, str) else None
+
+
+def _status_of(error: BaseException) -> str:
+    """Tell failure from control flow, by type and never by text."""
+    bubble = getattr(sys.modules.get("langgraph.errors"), "GraphBubbleUp", None)
+    if bubble is not None and isinstance(error, bubble):
+        return "waiting"
+    import asyncio  # noqa: PLC0415 - only when a call fails
+
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else "error"

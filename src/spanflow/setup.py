@@ -1,0 +1,379 @@
+"""Switches spanflow on and off in a process: entry points, ``configure``, ``uninstrument``, ``flush``, ``shutdown``.
+
+Starting costs next to nothing: hooks wait for LangChain or LangGraph to be imported, and only then are settings read,
+a journal named and an ingester started. Everything here is idempotent; nothing here raises but ``configure``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import sys
+import threading
+from contextvars import ContextVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+
+from spanflow.errors import ConfigurationError
+from spanflow.guard import guarded, report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from pathlib import Path
+
+    from spanflow.capture.runtime import Runtime
+    from spanflow.instrument.calls import CallHandler
+    from spanflow.ledger.ingest import BackgroundIngester
+
+__all__ = [
+    "SpanflowInstrumentor",
+    "configure",
+    "feeds",
+    "flush",
+    "shutdown",
+    "uninstrument",
+]
+
+_logger = logging.getLogger("spanflow")
+_EXIT_TIMEOUT_S = 2.0
+
+
+class _Process:
+    """What is switched on in this process."""
+
+    lock = threading.RLock()
+    on = False
+    hooked = False
+    at_exit = False
+    runtime: Runtime | None = None
+    ingester: BackgroundIngester | None = None
+    calls: CallHandler | None = None
+    overrides: dict[str, Any] = {}  # noqa: RUF012 - replaced, never mutated
+
+
+class SpanflowInstrumentor(BaseInstrumentor):
+    """The entry point of ``opentelemetry-instrument``: capture is on because spanflow is installed."""
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """Return nothing: the hooks wait for the frameworks, whichever are installed."""
+        return ()
+
+    def _instrument(self, **kwargs: Any) -> None:  # noqa: ARG002 - the base class's signature
+        try:
+            _switch_on({})
+        except Exception as error:  # noqa: BLE001 - an instrumentor must not stop the application
+            report("setup.instrument", error)
+
+    def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ARG002 - the base class's signature
+        uninstrument()
+
+
+def configure(**settings: Any) -> None:
+    """Switch capture on in this process; with nothing configured yet, set up OpenTelemetry from its variables too.
+
+    Reads the same variables as ``opentelemetry-instrument`` does; what is given here wins. Calling it again changes the
+    settings and doubles nothing.
+
+    Args:
+        **settings: Any of spanflow's settings by name: ``ledger``, ``goals``, ``global_steps``, ``idle_after``,
+            ``ingest``, ``payload_bytes``, ``enabled``.
+
+    Raises:
+        ConfigurationError: A setting is unknown or its value wrong, or a goal is in none of the graphs seen so far.
+
+    Example:
+        >>> import spanflow
+        >>> spanflow.configure(goals=["submitted"], enabled=False)
+    """
+    from spanflow.capture.goals import unmatched  # noqa: PLC0415 - only who configures pays for it
+    from spanflow.settings import load  # noqa: PLC0415
+
+    loaded = load(**settings)
+    for message in unmatched(loaded.goals if "goals" in settings else ()).values():
+        raise ConfigurationError(message)
+    if loaded.enabled and not _sdk_disabled():
+        _provide_tracing()
+    _switch_on(settings)
+
+
+def uninstrument() -> None:
+    """Restore everything that was wrapped and capture nothing more; what was recorded stays and is ingested."""
+    with _Process.lock:
+        _Process.on = False
+        _release()
+
+
+def flush(timeout: float = 10.0) -> bool:
+    """Bring everything recorded so far to the back ends and into the ledger.
+
+    Args:
+        timeout: Seconds to wait at most.
+
+    Returns:
+        Whether it was all brought in within that time, as far as the exporters tell.
+    """
+    done = threading.Event()
+
+    def work() -> None:
+        _flush(timeout)
+        done.set()
+
+    # In a thread of its own: a lock held by the interrupted code must not hang whoever flushes.
+    threading.Thread(target=work, name="spanflow-flush", daemon=True).start()
+    return done.wait(timeout)
+
+
+def shutdown(timeout: float = _EXIT_TIMEOUT_S) -> None:
+    """Ingest what this process recorded, within `timeout` seconds, and stop the background ingester."""
+    with _Process.lock:
+        ingester, _Process.ingester = _Process.ingester, None
+        runtime = _Process.runtime
+    if runtime is None or runtime.journal is None:
+        return
+    try:
+        runtime.journal.seal()
+        if ingester is not None:
+            ingester.stop(timeout)
+        elif runtime.settings.ingest == "exit":
+            _bounded(lambda: _ingest(runtime), timeout)
+    except Exception as error:  # noqa: BLE001 - the interpreter is going down
+        report("setup.shutdown", error)
+
+
+def feeds(ledger: Path) -> bool:
+    """Whether capture writes every span of this process's provider to `ledger` already."""
+    from spanflow.capture.processor import attach  # noqa: PLC0415 - asked by an exporter, so it is loaded
+
+    runtime = _Process.runtime
+    if not _Process.on or runtime is None or runtime.journal is None:
+        return False
+    return runtime.journal.path.absolute() == ledger.absolute() and attach(runtime)
+
+
+# -- switching on ----------------------------------------------------------------------------------------------------
+
+
+def _switch_on(overrides: dict[str, Any]) -> None:
+    with _Process.lock:
+        _Process.overrides = dict(overrides)
+        if not _enabled(overrides):
+            _Process.on = False
+            _release()
+            return
+        _Process.on = True
+        again = _Process.runtime is not None
+        if again:
+            _release()
+        if not _Process.hooked:
+            _Process.hooked = True
+            for module, hook in _HOOKS.items():
+                wrapt.register_post_import_hook(hook, module)
+            return
+        for module, hook in _HOOKS.items():
+            if module in sys.modules:
+                hook(sys.modules[module])
+
+
+def _enabled(overrides: dict[str, Any]) -> bool:
+    """Tell without reading the settings (heavy to import) whether capture is wanted."""
+    if _sdk_disabled():
+        return False
+    given = overrides.get("enabled")
+    if given is not None:
+        return bool(given)
+    return os.environ.get("SPANFLOW_ENABLED", "true").strip().lower() not in ("false", "0", "no", "off", "f", "n")
+
+
+def _sdk_disabled() -> bool:
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def _activate() -> Runtime | None:
+    """Return this process's runtime, made when the first framework turns up."""
+    with _Process.lock:
+        if not _Process.on:
+            return None
+        if _Process.runtime is None:
+            _Process.runtime = _make_runtime()
+        return _Process.runtime
+
+
+def _make_runtime() -> Runtime:
+    from opentelemetry import trace  # noqa: PLC0415 - loaded by now
+
+    from spanflow import __version__  # noqa: PLC0415
+    from spanflow.capture import processor  # noqa: PLC0415
+    from spanflow.capture.exporter import default_ledger  # noqa: PLC0415
+    from spanflow.capture.runtime import Runtime  # noqa: PLC0415
+    from spanflow.ledger.journal import journal_for  # noqa: PLC0415
+    from spanflow.settings import load  # noqa: PLC0415
+
+    settings = load(**_Process.overrides)
+    ledger = settings.ledger or default_ledger()
+    resource = getattr(trace.get_tracer_provider(), "resource", None)
+    service = resource.attributes.get("service.name") if resource is not None else None
+    journal = journal_for(ledger.absolute()) if ledger is not None else None
+    runtime = Runtime(settings, journal, __version__)
+    runtime.service_name = str(service) if service else None
+    processor.attach(runtime)
+    if journal is not None:
+        if settings.ingest == "background":
+            from spanflow.ledger.ingest import BackgroundIngester  # noqa: PLC0415
+
+            _Process.ingester = BackgroundIngester(journal.path, journal)
+            _Process.ingester.start()
+    if not _Process.at_exit:
+        _Process.at_exit = True
+        atexit.register(shutdown)
+        _flush_on_sigterm()
+    return runtime
+
+
+def _release() -> None:
+    """Unwrap everything and let go of the runtime."""
+    for name in ("spanflow.instrument.langgraph", "spanflow.instrument.fences"):
+        module = sys.modules.get(name)
+        if module is not None:
+            module.uninstall()
+    if _Process.calls is not None:
+        _Process.calls.use(None)
+    module = sys.modules.get("spanflow.capture.processor")
+    if module is not None:
+        module.attach(None)
+    shutdown()
+    _Process.runtime = None
+
+
+@guarded("setup.langchain")
+def _on_callbacks(_module: Any) -> None:
+    """LangChain's callbacks are there: bring our handler to every call."""
+    runtime = _activate()
+    if runtime is None:
+        return
+    from spanflow.instrument.calls import CallHandler  # noqa: PLC0415 - LangChain is loaded by now
+
+    if _Process.calls is not None:
+        _Process.calls.use(runtime)
+        return
+    _Process.calls = CallHandler(runtime)
+    context: ContextVar[Any] = ContextVar("spanflow_calls", default=_Process.calls)
+    import_module("langchain_core.tracers.context").register_configure_hook(context, inheritable=True)
+
+
+def _fences(owner: str, *names: str) -> Callable[[Any], None]:
+    @guarded(f"setup.{owner}")
+    def hook(module: Any) -> None:
+        if _activate() is not None:
+            from spanflow.instrument import fences  # noqa: PLC0415 - LangChain is loaded by now
+
+            fences.install(getattr(module, owner), names)
+
+    return hook
+
+
+@guarded("setup.embeddings")
+def _on_embeddings(_module: Any) -> None:
+    if _activate() is not None and _Process.calls is not None:
+        from spanflow.instrument import fences  # noqa: PLC0415 - LangChain is loaded by now
+
+        fences.install_embeddings(_Process.calls.begin_embeddings)
+
+
+@guarded("setup.langgraph")
+def _on_langgraph(_module: Any) -> None:
+    """LangGraph is there: wrap its runs."""
+    runtime = _activate()
+    if runtime is not None:
+        from spanflow.instrument import langgraph  # noqa: PLC0415 - LangGraph is loaded by now
+
+        langgraph.install(runtime)
+
+
+_HOOKS: dict[str, Callable[[Any], Any]] = {
+    "langchain_core.callbacks.manager": _on_callbacks,
+    "langchain_core.language_models.chat_models": _fences("BaseChatModel", "generate", "agenerate", "stream", "astream"),
+    "langchain_core.language_models.llms": _fences("BaseLLM", "generate", "agenerate", "stream", "astream"),
+    "langchain_core.tools.base": _fences("BaseTool", "run", "arun"),
+    "langchain_core.retrievers": _fences("BaseRetriever", "invoke", "ainvoke"),
+    "langchain_core.embeddings.embeddings": _on_embeddings,
+    "langgraph.pregel": _on_langgraph,
+}
+
+
+# -- tracing of the user's, where nobody set it up ---------------------------------------------------------------------
+
+
+def _provide_tracing() -> None:
+    """Set OpenTelemetry up from its own variables, unless a provider is there already."""
+    from opentelemetry import trace  # noqa: PLC0415
+
+    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        return
+    from opentelemetry.distro import OpenTelemetryConfigurator  # noqa: PLC0415
+
+    if "OTEL_TRACES_EXPORTER" not in os.environ and any(
+        os.environ.get(name)
+        for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    ):
+        os.environ["OTEL_TRACES_EXPORTER"] = "otlp"
+    try:
+        OpenTelemetryConfigurator().configure()
+    except Exception as error:  # noqa: BLE001 - an exporter that cannot be made must not stop the application
+        report("setup.tracing", error)
+
+
+# -- leaving -----------------------------------------------------------------------------------------------------------
+
+
+def _flush(timeout: float) -> None:
+    from opentelemetry import trace  # noqa: PLC0415
+
+    try:
+        force_flush = getattr(trace.get_tracer_provider(), "force_flush", None)
+        if callable(force_flush):
+            force_flush(int(timeout * 1_000))
+    except Exception as error:  # noqa: BLE001 - somebody's exporter
+        report("setup.flush", error)
+    runtime = _Process.runtime
+    if runtime is not None and runtime.journal is not None:
+        try:
+            runtime.journal.seal()
+            if runtime.settings.ingest != "off":
+                _ingest(runtime)
+        except Exception as error:  # noqa: BLE001 - the state of the file system never raises
+            report("setup.flush", error)
+
+
+def _ingest(runtime: Runtime) -> None:
+    from spanflow.ledger.publish import refresh  # noqa: PLC0415 - duckdb is loaded only where it is needed
+
+    if runtime.journal is not None:
+        refresh(runtime.journal.path)
+
+
+def _bounded(work: Callable[[], None], timeout: float) -> None:
+    thread = threading.Thread(target=work, name="spanflow-exit", daemon=True)
+    thread.start()
+    thread.join(timeout)
+
+
+def _flush_on_sigterm() -> None:
+    """Flush before a SIGTERM that nobody handles ends the process, and end it by that signal all the same."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    try:
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _on_sigterm)
+    except (ValueError, OSError) as error:
+        report("setup.sigterm", error)
+
+
+def _on_sigterm(number: int, _frame: Any) -> None:
+    flush(_EXIT_TIMEOUT_S)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
