@@ -84,18 +84,21 @@ def configure(**settings: Any) -> None:
             ``ingest``, ``payload_bytes``, ``enabled``.
 
     Raises:
-        ConfigurationError: A setting is unknown or its value wrong, or a goal is in none of the graphs seen so far.
+        ConfigurationError: A setting is unknown or its value wrong, or a goal misspells a step of a graph seen so far.
 
     Example:
         >>> import spanflow
         >>> spanflow.configure(goals=["submitted"], enabled=False)
     """
-    from spanflow.capture.goals import unmatched  # noqa: PLC0415 - only who configures pays for it
+    from spanflow.capture.goals import misspelt  # noqa: PLC0415 - only who configures pays for it
     from spanflow.settings import load  # noqa: PLC0415
 
     loaded = load(**settings)
-    for message in unmatched(loaded.goals if "goals" in settings else ()).values():
-        raise ConfigurationError(message)
+    for goal, near in misspelt(loaded.goals if "goals" in settings else ()).items():
+        msg = (
+            f"goals={goal!r}: no graph seen so far has a step of that name; did you mean {near!r}?"
+        )
+        raise ConfigurationError(msg)
     if loaded.enabled and not _sdk_disabled():
         _provide_tracing()
     _switch_on(settings)
@@ -106,6 +109,9 @@ def uninstrument() -> None:
     with _Process.lock:
         _Process.on = False
         _release()
+    goals = sys.modules.get("spanflow.capture.goals")
+    if goals is not None:
+        goals.forget()
 
 
 def flush(timeout: float = 10.0) -> bool:
@@ -186,7 +192,14 @@ def _enabled(overrides: dict[str, Any]) -> bool:
     given = overrides.get("enabled")
     if given is not None:
         return bool(given)
-    return os.environ.get("SPANFLOW_ENABLED", "true").strip().lower() not in ("false", "0", "no", "off", "f", "n")
+    return os.environ.get("SPANFLOW_ENABLED", "true").strip().lower() not in (
+        "false",
+        "0",
+        "no",
+        "off",
+        "f",
+        "n",
+    )
 
 
 def _sdk_disabled() -> bool:
@@ -262,7 +275,9 @@ def _on_callbacks(_module: Any) -> None:
         return
     _Process.calls = CallHandler(runtime)
     context: ContextVar[Any] = ContextVar("spanflow_calls", default=_Process.calls)
-    import_module("langchain_core.tracers.context").register_configure_hook(context, inheritable=True)
+    import_module("langchain_core.tracers.context").register_configure_hook(
+        context, inheritable=True
+    )
 
 
 def _fences(owner: str, *names: str) -> Callable[[Any], None]:
@@ -296,8 +311,12 @@ def _on_langgraph(_module: Any) -> None:
 
 _HOOKS: dict[str, Callable[[Any], Any]] = {
     "langchain_core.callbacks.manager": _on_callbacks,
-    "langchain_core.language_models.chat_models": _fences("BaseChatModel", "generate", "agenerate", "stream", "astream"),
-    "langchain_core.language_models.llms": _fences("BaseLLM", "generate", "agenerate", "stream", "astream"),
+    "langchain_core.language_models.chat_models": _fences(
+        "BaseChatModel", "generate", "agenerate", "stream", "astream"
+    ),
+    "langchain_core.language_models.llms": _fences(
+        "BaseLLM", "generate", "agenerate", "stream", "astream"
+    ),
     "langchain_core.tools.base": _fences("BaseTool", "run", "arun"),
     "langchain_core.retrievers": _fences("BaseRetriever", "invoke", "ainvoke"),
     "langchain_core.embeddings.embeddings": _on_embeddings,

@@ -121,7 +121,10 @@ class OpenCall:
             error_type: The type of a failure that was handed over as a result.
         """
         if usage is not None and "refused" in usage.flags:
-            diagnose("usage.refused", "a model reported an impossible number of tokens; it is kept as unknown")
+            diagnose(
+                "usage.refused",
+                "a model reported an impossible number of tokens; it is kept as unknown",
+            )
         status = status or ("ok" if error is None and error_type is None else "error")
         if error_type is not None:
             self.invocation.attributes[semconv.ERROR_TYPE] = error_type
@@ -237,7 +240,9 @@ class CallSpans:
         self, scope: Scope | None, context: Context, *, provider: str, model: str | None
     ) -> OpenCall:
         """Begin a call that embeds texts."""
-        invocation = self._handler.embedding(provider=provider, request_model=model, context=context)
+        invocation = self._handler.embedding(
+            provider=provider, request_model=model, context=context
+        )
         fields = {
             "operation": "embeddings",
             "provider": provider,
@@ -272,6 +277,10 @@ class CallSpans:
         """Begin a retrieval of documents from the source called `name`."""
         invocation = self._handler.retrieval(data_source_id=name, context=context)
         return OpenCall(
-            self._runtime, "retrieval", invocation, scope, context, {"operation": "retrieval", "name": name}
+            self._runtime,
+            "retrieval",
+            invocation,
+            scope,
+            context,
+            {"operation": "retrieval", "name": name},
         )
-

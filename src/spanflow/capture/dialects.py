@@ -20,7 +20,7 @@ from spanflow.tally import BORROWED, Usage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Kind", "Reading", "read_span"]
+__all__ = ["Kind", "Reading", "is_content", "read_span"]
 
 Kind = Literal["llm", "embeddings", "tool", "retrieval"]
 
@@ -90,11 +90,13 @@ _OPERATION_OF: Final[dict[Kind, str]] = {
 
 # Where each field may stand, the conventions' present name first.
 _PROVIDER: Final = (
+    # LangChain's own word, where the conventions' key says just "langchain".
+    "langsmith.metadata.ls_provider",
+    "traceloop.association.properties.ls_provider",
     semconv.GEN_AI_PROVIDER_NAME,
     semconv.GEN_AI_SYSTEM,
     "llm.provider",
     "llm.system",
-    "langsmith.metadata.ls_provider",
 )
 _RESPONSE_MODEL: Final = (
     semconv.GEN_AI_RESPONSE_MODEL,
@@ -102,7 +104,11 @@ _RESPONSE_MODEL: Final = (
     "embedding.model_name",
     "langfuse.observation.model.name",
 )
-_REQUEST_MODEL: Final = (semconv.GEN_AI_REQUEST_MODEL, "langsmith.metadata.ls_model_name")
+_REQUEST_MODEL: Final = (
+    semconv.GEN_AI_REQUEST_MODEL,
+    "langsmith.metadata.ls_model_name",
+    "traceloop.association.properties.ls_model_name",
+)
 _TOOL_NAME: Final = (semconv.GEN_AI_TOOL_NAME, "tool.name", "traceloop.entity.name")
 _CALL_ID: Final = (semconv.GEN_AI_TOOL_CALL_ID, "tool_call.id", "tool.id")
 _ARGUMENTS: Final = (
@@ -185,6 +191,60 @@ _LONGEST_DETAILS: Final = 4_096
 
 _TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 
+# What people, models and tools said: these, and all that begins with one of them and a dot.
+_CONTENT: Final = frozenset(
+    {
+        semconv.GEN_AI_INPUT_MESSAGES,
+        semconv.GEN_AI_OUTPUT_MESSAGES,
+        semconv.GEN_AI_SYSTEM_INSTRUCTIONS,
+        semconv.GEN_AI_TOOL_ARGUMENTS,
+        semconv.GEN_AI_TOOL_RESULT,
+        "gen_ai.completion",
+        "gen_ai.content",
+        "gen_ai.prompt",
+        "gen_ai.retrieval.documents",
+        "gen_ai.retrieval.query.text",
+        "gen_ai.task.input",
+        "gen_ai.task.output",
+        "embedding.embeddings",
+        "input.documents",
+        "input.images",
+        "input.value",
+        "langfuse.observation.input",
+        "langfuse.observation.output",
+        "langfuse.trace.input",
+        "langfuse.trace.output",
+        "llm.choices",
+        "llm.content",
+        "llm.function_call",
+        "llm.input_messages",
+        "llm.output_messages",
+        "llm.prompt_template.variables",
+        "llm.prompts",
+        "mcp.request.argument",
+        "mcp.response.value",
+        "output.documents",
+        "output.images",
+        "output.value",
+        "reranker.input_documents",
+        "reranker.output_documents",
+        "reranker.query",
+        "retrieval.documents",
+        "tool.parameters",
+        "traceloop.entity.input",
+        "traceloop.entity.output",
+        "traceloop.prompt.template_variables",
+    }
+)
+# LiteLLM writes a provider's raw request and answer as `llm.<provider>.<field>`.
+_RAW_CONTENT: Final = (
+    ".choices",
+    ".content",
+    ".input",
+    ".messages",
+    ".stringified_raw_response",
+)
+
 # LiteLLM writes these also on whatever span is current when it has no span of its own.
 _LITELLM_SCOPE: Final = "litellm"
 _LITELLM_NAME: Final = "litellm_request"
@@ -257,7 +317,7 @@ def read_span(
         return None
     # The SDK's own mapping takes several times as long to ask, above all for what is not there.
     attributes = dict(attributes)
-    asked = _model(attributes, _REQUEST_MODEL)
+    asked = _text(attributes, _REQUEST_MODEL)
     is_tool = called == "tool"
     operation = attributes.get(semconv.GEN_AI_OPERATION_NAME)
     named = _OPERATIONS.get(operation) if called == "llm" and isinstance(operation, str) else None
@@ -265,7 +325,7 @@ def read_span(
         kind=called,
         operation=named or _OPERATION_OF[called],
         provider=_text(attributes, _PROVIDER),
-        model=_model(attributes, _RESPONSE_MODEL) or asked,
+        model=_text(attributes, _RESPONSE_MODEL) or asked,
         request_model=asked,
         response_id=_text(attributes, (semconv.GEN_AI_RESPONSE_ID,)),
         usage=_usage(called, name, scope, attributes),
@@ -281,6 +341,17 @@ def read_span(
     )
 
 
+def is_content(key: str) -> bool:
+    """Whether an attribute holds what people, models or tools said, and not how a call went."""
+    if key.startswith("llm.") and key.endswith(_RAW_CONTENT):
+        return True
+    while key:
+        if key in _CONTENT:
+            return True
+        key = key.rpartition(".")[0]
+    return False
+
+
 def _kind(attributes: Mapping[str, object]) -> Kind | None:
     for key, kinds in _KINDS.items():
         said = attributes.get(key)
@@ -291,17 +362,12 @@ def _kind(attributes: Mapping[str, object]) -> Kind | None:
 
 
 def _text(attributes: Mapping[str, object], keys: tuple[str, ...]) -> str | None:
-    """Return the first of these that is text and says something."""
+    """Return the first of these that is text and says something; "unknown" says nothing."""
     for key in keys:
         value = attributes.get(key)
-        if isinstance(value, str) and value:
+        if isinstance(value, str) and value and value.lower() != "unknown":
             return value
     return None
-
-
-def _model(attributes: Mapping[str, object], keys: tuple[str, ...]) -> str | None:
-    model = _text(attributes, keys)
-    return None if model is None or model.lower() == "unknown" else model
 
 
 def _tool_name(kind: Kind, name: str, attributes: Mapping[str, object]) -> str | None:

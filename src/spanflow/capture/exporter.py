@@ -60,7 +60,9 @@ class DuckDBSpanExporter(SpanExporter):
         for span in spans:
             try:
                 scope = span.instrumentation_scope.name if span.instrumentation_scope else ""
-                reading = read_span(span.name, span.kind.name, scope, span.attributes or {})
+                reading = read_span(
+                    span.name, span.kind.name, scope, span.attributes or {}, span.start_time
+                )
                 record = record_of(span, source="exporter", reading=reading, limit=self._limit)
                 if record is not None:
                     complete = self._journal.append(record) and complete

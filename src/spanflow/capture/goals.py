@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["note_shape", "unmatched"]
+__all__ = ["forget", "misspelt", "note_shape"]
 
 _logger = logging.getLogger("spanflow")
 _seen: set[str] = set()
@@ -25,23 +25,36 @@ def note_shape(paths: Sequence[str], goals: Iterable[str]) -> None:
     if len(_seen) < _MOST_NAMES:
         _seen.update(paths)
         _seen.update(path.rpartition("/")[2] for path in paths)
-    for goal, message in unmatched(goals).items():
-        if goal not in _warned:
-            _warned.add(goal)
-            _logger.warning("spanflow: %s", message)
-
-
-def unmatched(goals: Iterable[str]) -> dict[str, str]:
-    """Return a message for each goal that no step seen so far has; nothing before any graph was seen."""
-    if not _seen:
-        return {}
-    found: dict[str, str] = {}
     for goal in goals:
-        if goal in _seen:
-            continue
-        near = difflib.get_close_matches(goal, _seen, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"its steps are {', '.join(sorted(_seen)[:12])}."
-        found[goal] = (
-            f"SPANFLOW_GOALS names {goal!r}, but no graph seen so far has a step of that name; {hint}"
-        )
-    return found
+        if goal not in _seen and goal not in _warned:
+            _warned.add(goal)
+            near = _near(goal)
+            hint = (
+                f"did you mean {near!r}?"
+                if near
+                else f"its steps are {', '.join(sorted(_seen)[:12])}."
+            )
+            _logger.warning(
+                "spanflow: SPANFLOW_GOALS names %r, but no graph seen so far has a step of that name; %s",
+                goal,
+                hint,
+            )
+
+
+def misspelt(goals: Iterable[str]) -> dict[str, str]:
+    """Return the step that was probably meant for each goal that no graph seen so far has.
+
+    A goal that resembles no step may belong to a graph that has not run yet, and is not in the answer.
+    """
+    return {goal: near for goal in goals if goal not in _seen and (near := _near(goal))}
+
+
+def forget() -> None:
+    """Forget every graph seen and every warning given."""
+    _seen.clear()
+    _warned.clear()
+
+
+def _near(goal: str) -> str | None:
+    close = difflib.get_close_matches(goal, _seen, n=1)
+    return close[0] if close else None

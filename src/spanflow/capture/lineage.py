@@ -56,7 +56,9 @@ def decode(scalar: object) -> Lineage | None:
         trace_id, span_id = int(parts[1], 16), int(parts[2], 16)
     except ValueError:
         return Lineage(parts[0], None)
-    previous = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    previous = SpanContext(
+        trace_id, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED)
+    )
     return Lineage(parts[0], previous if previous.is_valid else None)
 
 

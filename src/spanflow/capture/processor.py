@@ -128,13 +128,15 @@ def _inherit(span: Span, parent: trace.Span) -> None:
 def _take(span: ReadableSpan, runtime: Runtime) -> None:
     attributes = span.attributes or {}
     scope_name = span.instrumentation_scope.name if span.instrumentation_scope is not None else ""
-    reading = read_span(span.name, span.kind.name, scope_name, attributes)
+    reading = read_span(span.name, span.kind.name, scope_name, attributes, span.start_time)
     if reading is None and semconv.ENGAGEMENT_ID not in attributes:
         return
     record = record_of(span, source="capture", reading=reading, limit=runtime.payload_bytes)
     if record is None:
         return
-    place = scopes.places.get(str(attributes.get(semconv.STEP_ID) or attributes.get(semconv.TURN_ID)))
+    place = scopes.places.get(
+        str(attributes.get(semconv.STEP_ID) or attributes.get(semconv.TURN_ID))
+    )
     if place is not None and place.turn is not None:
         _count(record, reading, place)
     runtime.record(record)

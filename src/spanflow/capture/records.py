@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from spanflow import semconv
+from spanflow.capture.content import captures_content
+from spanflow.capture.dialects import is_content
 from spanflow.capture.events import json_payload
 from spanflow.capture.payload import clean, jsonable, payload_of
 from spanflow.capture.runtime import SCOPE_NAME
@@ -85,8 +87,12 @@ def record_of(
         source: ``capture`` or ``exporter``.
         reading: What :func:`~spanflow.capture.dialects.read_span` made of it.
         limit: The longest payload kept, in bytes.
+
+    What was said (prompts, answers, arguments, results) is kept only where content capture is on, whoever wrote it
+    on the span.
     """
     attributes: Mapping[str, Any] = span.attributes or {}
+    content = captures_content()
     context = span.get_span_context()
     if context is None or (reading is None and semconv.ENGAGEMENT_ID not in attributes):
         return None
@@ -112,18 +118,18 @@ def record_of(
         _ours(span, attributes, record)
         return record
     if reading is not None:
-        record |= call_fields(reading, limit)
+        record |= call_fields(reading, limit, content=content)
     else:
         record |= {"kind": "span", "name": clean(span.name)}
     record["status"] = "ok" if span.status.status_code.name != "ERROR" else "error"
     if record["status"] == "error":
         record["error_message"] = clean(span.status.description or "", limit) or None
-    record["attributes"] = _others(attributes, limit) or None
-    record["events"] = _events(span)
+    record["attributes"] = _others(attributes, limit, content=content) or None
+    record["events"] = _events(span, content=content)
     return record
 
 
-def call_fields(reading: Reading, limit: int) -> dict[str, Any]:
+def call_fields(reading: Reading, limit: int, *, content: bool) -> dict[str, Any]:
     """Return the fields of a call's record that a reading of its span gives."""
     fields: dict[str, Any] = {
         "kind": reading.kind,
@@ -141,7 +147,7 @@ def call_fields(reading: Reading, limit: int) -> dict[str, Any]:
         "time_to_first_token_ms": reading.time_to_first_token_ms,
         **usage_fields(reading.usage),
     }
-    for name in ("arguments", "result"):
+    for name in ("arguments", "result") if content else ():
         value = getattr(reading, name)
         if value is not None:
             fields[name] = payload_of(value, limit).text
@@ -189,14 +195,16 @@ def _ours(span: ReadableSpan, attributes: Mapping[str, Any], record: dict[str, A
         _copy(attributes, _WORKFLOW_FIELDS, record)
     if record.get("status") == "failed":
         record["error_message"] = span.status.description
-    record["events"] = _events(span)
+    record["events"] = _events(span, content=True)
 
 
-def _events(span: ReadableSpan) -> list[dict[str, Any]] | None:
-    """Return a span's events as a record holds them."""
+def _events(span: ReadableSpan, *, content: bool) -> list[dict[str, Any]] | None:
+    """Return a span's events as a record holds them, without what was said unless `content` is kept."""
     found: list[dict[str, Any]] = []
     for event in span.events:
         attributes: Mapping[str, Any] = event.attributes or {}
+        if not content:
+            attributes = {key: value for key, value in attributes.items() if not is_content(key)}
         if event.name == semconv.EXCEPTION_EVENT:
             found.append(
                 {
@@ -216,17 +224,19 @@ def _events(span: ReadableSpan) -> list[dict[str, Any]] | None:
                 "kind": attributes.get(semconv.EVENT_KIND) or "log",
                 "name": event.name,
                 "at_ns": event.timestamp,
-                "payload": _parsed(text) if isinstance(text, str) else jsonable(dict(attributes)) or None,
+                "payload": _parsed(text)
+                if isinstance(text, str)
+                else jsonable(dict(attributes)) or None,
             }
         )
     return found or None
 
 
-def _others(attributes: Mapping[str, Any], limit: int) -> dict[str, Any]:
+def _others(attributes: Mapping[str, Any], limit: int, *, content: bool) -> dict[str, Any]:
     return {
         clean(key): json_payload(value, limit)
         for key, value in attributes.items()
-        if key not in _NOT_REPEATED
+        if key not in _NOT_REPEATED and (content or not is_content(key))
     }
 
 

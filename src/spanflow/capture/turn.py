@@ -155,7 +155,15 @@ class Frame:
                 return again
             if superstep is not None:
                 self._settle(before=superstep)
-            step = Step(self, clean(name), key, superstep, parent or self.parent_step, agent_name, cached=cached)
+            step = Step(
+                self,
+                clean(name),
+                key,
+                superstep,
+                parent or self.parent_step,
+                agent_name,
+                cached=cached,
+            )
             self.open[key] = step
             self.turn.note_start(step)
         step.announce()
@@ -371,9 +379,15 @@ class Turn(Frame):
             self.add_event(Event("goal", step.goal, step.ended_ns, {"step": step.path}))
         elif step.status == "failed":
             mark = (step.path.count("/"), step.path)
-            if self.failed is None or mark[0] > self.failed[0] or (mark[0] == self.failed[0] and mark < self.failed):
+            if (
+                self.failed is None
+                or mark[0] > self.failed[0]
+                or (mark[0] == self.failed[0] and mark < self.failed)
+            ):
                 self.failed = mark
-        elif step.status == "waiting" and (self.waiting is None or step.path.startswith(self.waiting)):
+        elif step.status == "waiting" and (
+            self.waiting is None or step.path.startswith(self.waiting)
+        ):
             self.waiting = step.path
 
     def add_event(self, event: Event) -> None:

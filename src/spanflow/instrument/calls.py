@@ -124,7 +124,9 @@ class CallHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Begin a text completion."""
-        self._begin_model(serialized, prompts, run_id, parent_run_id, metadata, kwargs, "text_completion")
+        self._begin_model(
+            serialized, prompts, run_id, parent_run_id, metadata, kwargs, "text_completion"
+        )
 
     def _begin_model(  # noqa: PLR0913 - the callback's own parameters
         self,

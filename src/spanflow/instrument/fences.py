@@ -76,7 +76,9 @@ async def _around_await(wrapped: Callable[..., Any], _self: Any, args: Any, kwar
         return await wrapped(*args, **kwargs)
 
 
-def _around_stream(wrapped: Callable[..., Any], _self: Any, args: Any, kwargs: Any) -> Iterator[Any]:
+def _around_stream(
+    wrapped: Callable[..., Any], _self: Any, args: Any, kwargs: Any
+) -> Iterator[Any]:
     return _each(wrapped(*args, **kwargs))
 
 
@@ -101,7 +103,9 @@ def _each(inner: Iterator[Any]) -> Iterator[Any]:
                 close()
 
 
-def _around_astream(wrapped: Callable[..., Any], _self: Any, args: Any, kwargs: Any) -> AsyncIterator[Any]:
+def _around_astream(
+    wrapped: Callable[..., Any], _self: Any, args: Any, kwargs: Any
+) -> AsyncIterator[Any]:
     return _aeach(wrapped(*args, **kwargs))
 
 
@@ -201,7 +205,9 @@ def _embeds(begin: Callable[[Any], OpenCall | None], *, asynchronous: bool) -> C
         _finish(call, None)
         return result
 
-    async def around_await(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+    async def around_await(
+        wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any
+    ) -> Any:
         call = open_call(instance)
         if call is None:
             return await wrapped(*args, **kwargs)

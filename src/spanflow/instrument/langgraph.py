@@ -17,6 +17,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 from spanflow.capture import scope as scopes
+from spanflow.capture.content import captures_content
 from spanflow.capture.events import Event, error_event, json_payload
 from spanflow.capture.payload import clean
 from spanflow.capture.scope import Scope
@@ -77,7 +78,8 @@ class GraphHandler(GraphCallbackHandler):
         namespace = (metadata or {}).get(_NAMESPACE)
         frame = place.scope.frame
         if not namespace or namespace == place.namespace or frame is None or frame.ended:
-            places[run_id] = place
+            # A run inside a node, not the node's own: it ends nothing.
+            places[run_id] = Place(place.scope, place.context, place.namespace)
             place.scope.turn.runs.add(run_id)
             return
         _start_step(run_id, place, frame, metadata or {}, name)
@@ -100,7 +102,9 @@ class GraphHandler(GraphCallbackHandler):
             step.end("waiting")
         elif isinstance(error, GraphBubbleUp):
             step.end("completed")
-        elif isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit | GeneratorExit):
+        elif isinstance(
+            error, asyncio.CancelledError | KeyboardInterrupt | SystemExit | GeneratorExit
+        ):
             step.fail_attempt("cancelled", error)
         else:
             step.fail_attempt("failed", error)
@@ -129,7 +133,9 @@ def _start_step(
     places[run_id] = Place(step.scope, step.context, metadata[_NAMESPACE], step_key=step.key)
     frame.turn.runs.add(run_id)
     scopes.current.set(step.scope)
-    otel_context.attach(step.context)  # not detached: restored below, or by the stream around this run
+    otel_context.attach(
+        step.context
+    )  # not detached: restored below, or by the stream around this run
 
 
 def _left(run_id: UUID) -> Step | None:
@@ -160,7 +166,7 @@ def _note_wait(step: Step, error: GraphInterrupt) -> None:
 
     for interrupt in interrupts:  # pyright: ignore[reportUnknownVariableType]
         payload: dict[str, Any] = {"id": clean(getattr(interrupt, "id", ""))}  # pyright: ignore[reportUnknownArgumentType]
-        if opening.captures_content():
+        if captures_content():
             payload["payload"] = json_payload(
                 getattr(interrupt, "value", None),  # pyright: ignore[reportUnknownArgumentType]
                 runtime.payload_bytes,
@@ -396,5 +402,3 @@ def _note_cached(tasks: Any) -> None:
             cached=True,
         )
         step.end("completed")
-
-

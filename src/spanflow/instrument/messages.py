@@ -126,7 +126,9 @@ def describe_response(call: OpenCall, response: Any, limit: int) -> Usage:
     response_id = _text(told.get("id"))
     if response_id is not None:
         invocation.response_id = call.fields["response_id"] = response_id
-    reasons = [_text(_info(g).get("finish_reason") or told.get("finish_reason")) for g in generations]
+    reasons = [
+        _text(_info(g).get("finish_reason") or told.get("finish_reason")) for g in generations
+    ]
     if kept := [reason for reason in reasons if reason]:
         invocation.finish_reasons = kept
     usage = _usage(answers, getattr(response, "llm_output", None))
@@ -159,7 +161,10 @@ def _usage(answers: list[Any], llm_output: Any) -> Usage:
     """Read ``usage_metadata``; else the provider's own ``token_usage``. Several choices share one usage."""
     told = _first(getattr(m, "usage_metadata", None) for m in answers)
     if told:
-        given, produced = _dict(told.get("input_token_details")), _dict(told.get("output_token_details"))
+        given, produced = (
+            _dict(told.get("input_token_details")),
+            _dict(told.get("output_token_details")),
+        )
         return Usage.of(
             input_tokens=told.get("input_tokens"),
             output_tokens=told.get("output_tokens"),
@@ -188,7 +193,9 @@ def _parts(message: Any, limit: int) -> list[MessagePart]:
     content = getattr(message, "content", message)
     if getattr(message, "type", None) == "tool":
         text = payload_of(content, limit).text
-        return [ToolCallResponsePart(response=text, id=_text(getattr(message, "tool_call_id", None)))]
+        return [
+            ToolCallResponsePart(response=text, id=_text(getattr(message, "tool_call_id", None)))
+        ]
     parts: list[MessagePart] = []
     blocks = content if isinstance(content, list) else [content]  # pyright: ignore[reportUnknownVariableType]
     for block in blocks:  # pyright: ignore[reportUnknownVariableType]

@@ -12,7 +12,6 @@ from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import Command
-from opentelemetry.util.genai.utils import get_content_capturing_mode
 
 from spanflow import semconv
 from spanflow.capture import lineage as lineages
@@ -32,16 +31,11 @@ if TYPE_CHECKING:
     from spanflow.capture.runtime import Runtime
     from spanflow.capture.turn import Frame
 
-__all__ = ["Opening", "captures_content", "prepare"]
+__all__ = ["Opening", "prepare"]
 
 _CHECKPOINTER = "__pregel_checkpointer"
 _NOT_OURS = ("langgraph_", "ls_", "lc_", "lc_versions", "checkpoint_", "__", "spanflow_")
 _NOT_METADATA = {"thread_id", "user_id", "session_id", "run_id", "assistant_id", "graph_id"}
-
-
-def captures_content() -> bool:
-    """Whether message content may be captured, as ``util-genai`` switches it."""
-    return get_content_capturing_mode().name != "NO_CONTENT"
 
 
 def prepare(
@@ -170,13 +164,17 @@ class Opening:
         if self._nested is not None:
             return Nested(self._runtime, shape, self._nested)
         given = _text(self._metadata.get("spanflow_engagement_id"))
-        engagement_id = given or (lineage.engagement_id if lineage is not None else new_engagement_id())
+        engagement_id = given or (
+            lineage.engagement_id if lineage is not None else new_engagement_id()
+        )
         settings = self._runtime.settings
         goals = _names(self._metadata.get("spanflow_goals"), settings.goals)
         conversation = self._configurable.get("thread_id")
         identity = Identity(
             engagement_id=engagement_id,
-            name=_text(self._metadata.get("spanflow_engagement_name")) or _text(self._run_name) or shape.name,
+            name=_text(self._metadata.get("spanflow_engagement_name"))
+            or _text(self._run_name)
+            or shape.name,
             kind=self._kind(lineage),
             on_thread=self._thread is not None,
             conversation_id=clean(conversation) if conversation is not None else None,

@@ -73,7 +73,10 @@ def _walk(
                 "path": path,
                 "entry": (_START, name) in {pair[:2] for pair in pairs},
                 "finish": (name, _END) in {pair[:2] for pair in pairs},
-                "tools": sorted(clean(tool) for tool in getattr(graph.nodes[name].bound, "tools_by_name", None) or ()),
+                "tools": sorted(
+                    clean(tool)
+                    for tool in getattr(graph.nodes[name].bound, "tools_by_name", None) or ()
+                ),
                 "graph": name in subgraphs,
             }
         )

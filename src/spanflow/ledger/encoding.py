@@ -1,0 +1,131 @@
+"""One record as one line of JSON, whatever is in it; it never raises and never calls a user's code for well-formed records.
+
+Anything JSON has no word for is written as text: an object as its ``repr``, an integer beyond 64 bits as its digits,
+NaN as null, a lone surrogate as U+FFFD.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, cast
+
+import orjson
+
+__all__ = ["MAX_LINE_BYTES", "encode"]
+
+VERSION = 1
+MAX_LINE_BYTES = 4 * 1024 * 1024
+"""Longer records are cut: a reader must be able to hold a line in memory."""
+
+_MAX_DEPTH = 40
+_MAX_VALUES = 100_000
+_MAX_REPR = 4096
+_INT64 = range(-(2**63), 2**63)
+_CUT_LENGTHS = (65_536, 4_096, 256)
+_BULKY = ("attributes", "events", "links", "metadata", "arguments", "result", "error_stack")
+
+
+def encode(record: Mapping[str, object], process_id: str) -> bytes:
+    """Return `record` as one line of JSON that ends in a newline.
+
+    Args:
+        record: The fields of one record; ``v`` and ``process_id`` are set here.
+        process_id: The writing process.
+    """
+    stamped = {**record, "v": VERSION, "process_id": process_id}
+    try:
+        line = orjson.dumps(stamped, default=_as_text, option=orjson.OPT_APPEND_NEWLINE)
+    except (TypeError, ValueError, RecursionError):
+        line = _dump(_Plain().of(stamped))
+    if len(line) > MAX_LINE_BYTES:
+        return _cut(stamped)
+    return line
+
+
+def _dump(plain: object) -> bytes:
+    return orjson.dumps(plain, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _cut(record: Mapping[str, object]) -> bytes:
+    for longest in _CUT_LENGTHS:
+        line = _dump(_Plain(longest=longest).of(record))
+        if len(line) <= MAX_LINE_BYTES:
+            return line
+    bare = {key: value for key, value in record.items() if key not in _BULKY}
+    return _dump(_Plain(longest=_CUT_LENGTHS[-1], max_depth=2).of(bare))
+
+
+class _Plain:
+    """Copies a value into what any JSON writer accepts, within bounds of depth, number and length."""
+
+    def __init__(self, *, longest: int | None = None, max_depth: int = _MAX_DEPTH) -> None:
+        self._longest = longest
+        self._max_depth = max_depth
+        self._left = _MAX_VALUES
+        self._open: set[int] = set()
+
+    def of(self, value: object) -> object:  # noqa: PLR0911 - one line a type
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return _clean(value, self._longest)
+        if isinstance(value, int):
+            number = int(value)
+            return number if number in _INT64 else _clean(_as_text(number), self._longest)
+        if isinstance(value, float):
+            return float(value) if math.isfinite(value) else None
+        if isinstance(value, Mapping | Sequence | Set) and not isinstance(
+            value, bytes | bytearray | memoryview
+        ):
+            return self._container(cast("Any", value))
+        return _clean(_as_text(value), self._longest)
+
+    def _container(self, value: Any) -> object:
+        self._left -= 1
+        identity = id(value)
+        if identity in self._open or len(self._open) >= self._max_depth or self._left < 0:
+            return "…"
+        self._open.add(identity)
+        try:
+            if isinstance(value, Mapping):
+                items = cast("Mapping[object, object]", value).items()
+                return {self._key(key): self.of(item) for key, item in _several(items)}
+            return [self.of(item) for item in _several(value)]
+        finally:
+            self._open.discard(identity)
+
+    def _key(self, key: object) -> str:
+        return _clean(key if isinstance(key, str) else _as_text(key), self._longest)
+
+
+def _several(items: Any) -> list[Any]:
+    """Return the items of any container, or none where even looking at them fails."""
+    try:
+        return list(items)
+    except Exception:  # noqa: BLE001 - a stranger's container may do anything
+        return []
+
+
+def _clean(text: str, longest: int | None) -> str:
+    """Return `text` as a plain `str` without lone surrogates, cut to `longest` characters."""
+    if longest is not None and len(text) > longest:
+        text = f"{text[:longest]}…"
+    try:
+        return str.encode(text, "utf-8").decode("utf-8")
+    except UnicodeEncodeError:
+        return str.encode(text, "utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _as_text(value: object) -> str:
+    """Return a bounded text for anything; called by orjson for what it does not know."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        text = bytes(value).decode("utf-8", "replace")
+    else:
+        try:
+            text = value if isinstance(value, str) else repr(value)
+        except Exception:  # noqa: BLE001 - a stranger's __repr__ may do anything
+            text = f"<{type(value).__name__}>"
+        if len(text) > _MAX_REPR:
+            text = f"{text[:_MAX_REPR]}…"
+    return _clean(text, None)

@@ -1,0 +1,135 @@
+"""When the ledger is ingested: on demand, and every few seconds in the background of an instrumented process.
+
+What an ingest does is said in :mod:`spanflow.ledger.gather`; here is only its rhythm.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING
+
+from spanflow import guard
+from spanflow.ledger.gather import IngestReport, ingest
+from spanflow.ledger.publish import publish
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from pathlib import Path
+
+    from spanflow.ledger.journal import Journal
+
+__all__ = ["BackgroundIngester", "IngestReport", "ingest"]
+
+_JITTER = 0.25
+# The last round of a process ends before its caller stops waiting for it.
+_LAST_ROUND_SHARE = 0.9
+
+
+class BackgroundIngester:
+    """A daemon thread that seals this process's journal, ingests and publishes, every few seconds.
+
+    A forked child starts one of its own. Nothing that goes wrong ends it: it is counted and warned of.
+    """
+
+    def __init__(
+        self,
+        ledger: Path,
+        journal: Journal,
+        interval_s: float = 2.0,
+        *,
+        idle_after: timedelta | None = None,
+    ) -> None:
+        """Make an ingester that does nothing before :meth:`start`.
+
+        Args:
+            ledger: The published file.
+            journal: This process's journal of it.
+            interval_s: Seconds between rounds, give or take a quarter, so that processes do not march in step.
+            idle_after: What the ledger's views take as silence; None leaves that as it is.
+        """
+        self._ledger = ledger
+        self._journal = journal
+        self._interval_s = interval_s
+        self._idle_after = idle_after
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._deadline = 0.0
+        _ingesters.add(self)
+
+    def start(self) -> None:
+        """Start the thread; starting twice does nothing."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(self._stopping,), name="spanflow-ingester", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Declare this process done with its journal, ingest and publish what is left, and stop the thread.
+
+        Args:
+            timeout_s: How long to wait for that; what is not done by then, the next ingester of any process does.
+        """
+        self._deadline = time.monotonic() + timeout_s * _LAST_ROUND_SHARE
+        thread, self._thread = self._thread, None
+        if thread is None or not thread.is_alive():
+            return
+        self._stopping.set()
+        thread.join(timeout_s)
+
+    def run_once(self, *, force: bool = False, wait_s: float = 0.0) -> IngestReport | None:
+        """Do one round now, in the calling thread: seal, ingest, publish.
+
+        Args:
+            force: Publish even where that was done a moment ago.
+            wait_s: How long to wait for another process's ingester.
+
+        Returns:
+            What was ingested, or None if another ingester was at work or something went wrong.
+        """
+        if not self._journal.written:
+            # A process that recorded nothing never needs duckdb; whoever recorded something ingests it.
+            return IngestReport()
+        try:
+            self._journal.seal()
+            report = ingest(self._ledger, wait_s=wait_s, idle_after=self._idle_after)
+            publish(self._ledger, force=force, wait_s=wait_s)
+        except Exception as error:  # noqa: BLE001 - nothing may end the thread or reach the user's run
+            guard.report("ledger.ingest", error)
+            return None
+        return report
+
+    def _run(self, stopping: threading.Event) -> None:
+        while not stopping.wait(self._interval_s * random.uniform(1 - _JITTER, 1 + _JITTER)):  # noqa: S311 - no secret
+            self._guarded_round()
+        self._journal.close()
+        self._guarded_round(force=True, wait_s=max(0.0, self._deadline - time.monotonic()))
+
+    def _guarded_round(self, *, force: bool = False, wait_s: float = 0.0) -> None:
+        try:
+            self.run_once(force=force, wait_s=wait_s)
+        except Exception as error:  # noqa: BLE001 - strict reporting raises; a thread has nobody to raise to
+            guard.diagnose("ledger.ingest", repr(error))
+
+    def _after_fork_in_child(self) -> None:
+        was_running, self._thread = self._thread is not None, None
+        if was_running:
+            self.start()
+
+
+_ingesters: weakref.WeakSet[BackgroundIngester] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for ingester in list(_ingesters):
+        ingester._after_fork_in_child()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows only
+    os.register_at_fork(after_in_child=_after_fork_in_child)

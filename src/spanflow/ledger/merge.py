@@ -1,0 +1,105 @@
+"""From journal lines to rows: what one span's records say together, and what a turn's rows add up to.
+
+The work is done by DuckDB, in the SQL files of ``statements``, over the turns that new records
+touch and no others. Nothing depends on the order of arrival. Which files are read, and what becomes
+of them, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from string import Template
+from typing import TYPE_CHECKING
+
+from spanflow.ledger.fields import FIELDS, READ_COLUMNS
+from spanflow.ledger.verdicts import write_verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import duckdb
+
+__all__ = ["load", "merge", "statement"]
+
+
+class _Statement(Template):
+    """SQL with ``@name`` where lists made from the fields of a record go."""
+
+    delimiter = "@"
+
+
+def load(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> tuple[int, int]:
+    """Read segments into the temporary tables `incoming` and `incoming_graphs`.
+
+    Args:
+        connection: The open store.
+        files: The segments.
+
+    Returns:
+        How many records there were, and how many lines were refused.
+    """
+    quoted = ", ".join("'" + str(file).replace("'", "''") + "'" for file in files)
+    connection.execute(statement("load", files=f"[{quoted}]"))
+    lines, spans, graphs = _numbers(
+        connection,
+        "SELECT (SELECT count(*) FROM lines), (SELECT count(*) FROM incoming), "
+        "(SELECT count(*) FROM incoming_graphs)",
+    )
+    connection.execute("DROP TABLE lines")
+    return spans + graphs, lines - spans - graphs
+
+
+def merge(connection: duckdb.DuckDBPyConnection) -> tuple[int, bool]:
+    """Merge what :func:`load` read into the tables; call it inside a transaction.
+
+    Returns:
+        How many turns were touched, and whether any row changed.
+    """
+    connection.execute(statement("graphs"))
+    connection.execute(statement("touched"))
+    (graphs, turns, low, high) = _numbers(
+        connection,
+        "SELECT (SELECT count(*) FROM new_graphs), count(*), min(first_ns), max(last_ns) "
+        "FROM touched_turns LEFT JOIN turn_facts USING (turn_id)",
+    )
+    connection.execute(statement("existing", low=low, high=high))
+    connection.execute(statement("merged"))
+    write_verdicts(connection, statement("doubtful"))
+    connection.execute(statement("computed"))
+    connection.execute(statement("changed"))
+    (changed,) = _numbers(connection, "SELECT count(*) FROM changed")
+    if changed:
+        connection.execute(statement("written"))
+        connection.execute(statement("facts"))
+    return turns, changed + graphs > 0
+
+
+def statement(name: str, **parts: object) -> str:
+    """Return the SQL of one file of ``statements``, with its parts filled in."""
+    return _statement(name).substitute(_parts(), **parts)
+
+
+@cache
+def _statement(name: str) -> _Statement:
+    folder = resources.files("spanflow.ledger").joinpath("statements")
+    return _Statement(folder.joinpath(f"{name}.sql").read_text("utf-8"))
+
+
+@cache
+def _parts() -> dict[str, str]:
+    filled = (f"(({name} IS NOT NULL)::BIGINT << {bit})" for bit, name in enumerate(FIELDS))
+    own = ("trace_id", "span_id", "status")
+    return {
+        "read_columns": ", ".join(f"'{name}': '{kind}'" for name, kind in READ_COLUMNS.items()),
+        "fields": ", ".join(FIELDS),
+        # Which fields a record fills, as the bits of one number.
+        "filled": " | ".join(filled),
+        "best": ", ".join(f"arg_max({name}, rank) AS {name}" for name in FIELDS if name not in own),
+    }
+
+
+def _numbers(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[int, ...]:
+    rows = connection.execute(query).fetchall()
+    return tuple(int(value or 0) for value in rows[0])

@@ -1,0 +1,428 @@
+-- What people ask. Times are TIMESTAMP in UTC, durations milliseconds, unknown is null.
+
+CREATE MACRO to_time(ns) AS make_timestamp(ns // 1000);
+-- greatest() skips nulls, and an unknown end must not make a duration of zero.
+CREATE MACRO to_ms(from_ns, until_ns) AS if(until_ns < from_ns, 0, until_ns - from_ns) / 1e6;
+CREATE MACRO event_list(events) AS
+    json_transform(events, '[{"kind":"VARCHAR","name":"VARCHAR","at_ns":"BIGINT","payload":"JSON"}]');
+
+CREATE VIEW turns AS
+SELECT
+    f.engagement_id,
+    f.turn_id,
+    f.trace_id,
+    f.turn_id AS span_id,
+    f.name,
+    f.turn_kind AS kind,
+    CASE WHEN NOT f.is_open THEN f.outcome WHEN p.process_id IS NOT NULL THEN 'interrupted' END AS outcome,
+    f.graph_version,
+    to_time(f.started_ns) AS started_at,
+    to_time(f.ended_ns) AS ended_at,
+    to_ms(f.started_ns, f.ended_ns) AS duration_ms,
+    lag(f.turn_id) OVER (PARTITION BY f.engagement_id ORDER BY f.started_ns, f.turn_id) AS previous_turn_id,
+    f.on_thread,
+    f.goals::VARCHAR[] AS goals,
+    f.goal,
+    to_time(f.goal_ns) AS goal_at,
+    f.dropped_at,
+    f.error_type,
+    f.error_message,
+    f.user_id,
+    f.session_id,
+    f.conversation_id,
+    f.metadata,
+    f.steps,
+    f.errors,
+    f.llm_calls,
+    f.tool_calls,
+    f.input_tokens,
+    f.output_tokens,
+    f.cache_read_tokens,
+    f.cache_write_tokens,
+    f.reasoning_tokens,
+    f.total_tokens,
+    f.cost_usd,
+    f.calls_without_usage,
+    f.unpriced_calls,
+    f.unknown_step_records,
+    f.service_name,
+    f.process_id
+FROM turn_facts f
+LEFT JOIN processes p ON p.process_id = f.process_id;
+
+CREATE MACRO engagements(as_of := NULL, idle_after := NULL) AS TABLE
+WITH clock AS (
+    SELECT
+        coalesce(as_of::TIMESTAMP, m.as_of, make_timestamp(epoch_us(now()))) AS instant,
+        coalesce(idle_after::INTERVAL, m.idle_after) AS patience
+    FROM meta m
+),
+known AS (
+    SELECT
+        f.*,
+        c.instant,
+        c.patience,
+        epoch_us(c.instant) * 1000 AS instant_ns,
+        f.is_open OR to_time(f.ended_ns) > c.instant AS open_then,
+        f.is_open AND p.process_id IS NOT NULL AND to_time(f.last_ns) <= c.instant AS interrupted_then,
+        row_number() OVER latest = 1 AS is_last,
+        lag(f.started_ns) OVER latest AS next_started_ns
+    FROM turn_facts f
+    CROSS JOIN clock c
+    LEFT JOIN processes p ON p.process_id = f.process_id
+    WHERE f.engagement_id IS NOT NULL AND coalesce(to_time(f.started_ns) <= c.instant, true)
+    WINDOW latest AS (PARTITION BY f.engagement_id ORDER BY f.started_ns DESC, f.turn_id DESC)
+),
+summed AS (
+    SELECT
+        engagement_id,
+        arg_max(name, row(started_ns, turn_id)) AS name,
+        arg_max(user_id, row(started_ns, turn_id)) AS user_id,
+        arg_max(session_id, row(started_ns, turn_id)) AS session_id,
+        arg_max(conversation_id, row(started_ns, turn_id)) AS conversation_id,
+        arg_max(metadata, row(started_ns, turn_id)) AS metadata,
+        arg_max(service_name, row(started_ns, turn_id)) AS service_name,
+        min(started_ns) AS started_ns,
+        max(least(last_ns, instant_ns)) AS last_seen_ns,
+        any_value(instant) AS instant,
+        any_value(patience) AS patience,
+        bool_or(open_then AND NOT interrupted_then) AS any_open,
+        arg_min(goal, row(goal_ns, goal)) FILTER (goal_ns <= instant_ns) AS goal,
+        bool_or(coalesce(json_array_length(goals) > 0, false)) AS has_goals,
+        max(CASE WHEN interrupted_then THEN 'interrupted' ELSE outcome END) FILTER (is_last) AS last_outcome,
+        max(dropped_at) FILTER (is_last) AS last_dropped_at,
+        bool_or(on_thread) FILTER (is_last) AS on_thread,
+        count(*) AS turns,
+        sum(steps)::BIGINT AS steps,
+        sum(llm_calls)::BIGINT AS llm_calls,
+        sum(tool_calls)::BIGINT AS tool_calls,
+        sum(errors)::BIGINT AS errors,
+        -- Turns without calls say zero, which must not hide that those with calls do not know.
+        CASE WHEN sum(llm_calls) = 0 THEN 0 ELSE sum(input_tokens) FILTER (llm_calls > 0) END::BIGINT AS input_tokens,
+        CASE WHEN sum(llm_calls) = 0 THEN 0 ELSE sum(output_tokens) FILTER (llm_calls > 0) END::BIGINT
+            AS output_tokens,
+        CASE WHEN sum(llm_calls) = 0 THEN 0 ELSE sum(cache_read_tokens) FILTER (llm_calls > 0) END::BIGINT
+            AS cache_read_tokens,
+        CASE WHEN sum(llm_calls) = 0 THEN 0 ELSE sum(cache_write_tokens) FILTER (llm_calls > 0) END::BIGINT
+            AS cache_write_tokens,
+        CASE WHEN sum(llm_calls) = 0 THEN 0 ELSE sum(reasoning_tokens) FILTER (llm_calls > 0) END::BIGINT
+            AS reasoning_tokens,
+        CASE WHEN sum(llm_calls) = 0 THEN 0 ELSE sum(total_tokens) FILTER (llm_calls > 0) END::BIGINT AS total_tokens,
+        CASE WHEN sum(llm_calls) = 0 THEN 0
+            ELSE sum(cost_usd::DECIMAL(38, 15)) FILTER (llm_calls > 0) END::DOUBLE AS cost_usd,
+        sum(calls_without_usage)::BIGINT AS calls_without_usage,
+        sum(unpriced_calls)::BIGINT AS unpriced_calls,
+        coalesce(sum(greatest(ended_ns - started_ns, 0)) FILTER (NOT open_then), 0) / 1e6 AS working_ms,
+        coalesce(
+            sum(greatest(next_started_ns - ended_ns, 0)) FILTER (NOT open_then AND outcome = 'paused'), 0
+        ) / 1e6 AS waiting_ms
+    FROM known
+    GROUP BY engagement_id
+),
+judged AS (
+    SELECT
+        *,
+        to_time(last_seen_ns) + patience < instant AS is_idle,
+        CASE
+            WHEN any_open THEN 'active'
+            WHEN goal IS NOT NULL THEN 'completed'
+            WHEN last_outcome = 'paused' THEN if(is_idle, 'abandoned', 'paused')
+            WHEN last_outcome IN ('failed', 'interrupted') THEN last_outcome
+            WHEN has_goals OR last_outcome IN ('cancelled', 'left')
+                THEN if(on_thread AND NOT is_idle, 'active', 'abandoned')
+            ELSE 'completed'
+        END AS status
+    FROM summed
+)
+SELECT
+    engagement_id,
+    name,
+    status,
+    goal,
+    CASE WHEN status IN ('abandoned', 'failed', 'interrupted') THEN last_dropped_at END AS dropped_at,
+    CASE
+        WHEN status <> 'abandoned' THEN NULL
+        WHEN last_outcome = 'paused' THEN 'no_answer'
+        WHEN last_outcome IN ('cancelled', 'left') THEN last_outcome
+        ELSE 'no_goal'
+    END AS abandon_reason,
+    user_id,
+    session_id,
+    conversation_id,
+    metadata,
+    to_time(started_ns) AS started_at,
+    to_time(last_seen_ns) AS last_seen_at,
+    CASE WHEN status NOT IN ('active', 'paused') THEN to_time(last_seen_ns) END AS ended_at,
+    turns,
+    steps,
+    llm_calls,
+    tool_calls,
+    errors,
+    input_tokens,
+    output_tokens,
+    cache_read_tokens,
+    cache_write_tokens,
+    reasoning_tokens,
+    total_tokens,
+    cost_usd,
+    calls_without_usage,
+    unpriced_calls,
+    working_ms,
+    waiting_ms,
+    service_name
+FROM judged;
+
+CREATE VIEW engagements AS FROM engagements();
+
+CREATE VIEW steps AS
+SELECT
+    r.engagement_id,
+    r.turn_id,
+    r.span_id AS step_id,
+    r.parent_step_id,
+    r.name,
+    coalesce(r.path, r.name) AS path,
+    r.visit,
+    r.attempts,
+    CASE WHEN r.phase = 'end' THEN r.status WHEN p.process_id IS NOT NULL THEN 'interrupted'
+        ELSE coalesce(r.status, 'running') END AS status,
+    coalesce(r.is_global, false) AS is_global,
+    coalesce(r.replayed, false) AS replayed,
+    r.tools_available::VARCHAR[] AS tools_available,
+    r.agent_name,
+    r.superstep,
+    r.goal,
+    to_time(r.started_ns) AS started_at,
+    to_time(r.ended_ns) AS ended_at,
+    to_ms(r.started_ns, r.ended_ns) AS duration_ms,
+    r.error_type,
+    r.error_message,
+    r.error_stack,
+    r.llm_calls,
+    r.tool_calls,
+    r.used_input_tokens AS input_tokens,
+    r.used_output_tokens AS output_tokens,
+    r.used_cache_read_tokens AS cache_read_tokens,
+    r.used_cache_write_tokens AS cache_write_tokens,
+    r.used_reasoning_tokens AS reasoning_tokens,
+    r.used_total_tokens AS total_tokens,
+    r.used_cost_usd AS cost_usd,
+    r.calls_without_usage,
+    r.unpriced_calls,
+    r.trace_id,
+    r.span_id,
+    r.parent_span_id,
+    r.process_id
+FROM records r
+LEFT JOIN processes p ON p.process_id = r.process_id
+WHERE r.kind = 'step';
+
+CREATE VIEW llm_calls AS
+SELECT
+    engagement_id,
+    turn_id,
+    step_id,
+    step_name,
+    operation,
+    provider,
+    model,
+    request_model,
+    response_id,
+    input_tokens,
+    output_tokens,
+    cache_read_tokens,
+    cache_write_tokens,
+    reasoning_tokens,
+    total_tokens,
+    cost_usd,
+    usage_flags::VARCHAR[] AS usage_flags,
+    counted,
+    not_counted_because,
+    coalesce(replayed, false) AS replayed,
+    status,
+    error_type,
+    error_message,
+    to_time(started_ns) AS started_at,
+    to_time(ended_ns) AS ended_at,
+    to_ms(started_ns, ended_ns) AS duration_ms,
+    time_to_first_token_ms,
+    agent_name,
+    caller,
+    scope,
+    source,
+    service_name,
+    trace_id,
+    span_id,
+    parent_span_id
+FROM records
+WHERE kind IN ('llm', 'embeddings');
+
+CREATE VIEW tool_calls AS
+SELECT
+    engagement_id,
+    turn_id,
+    step_id,
+    step_name,
+    name,
+    call_id,
+    arguments,
+    result,
+    status,
+    error_type,
+    error_message,
+    counted,
+    not_counted_because,
+    coalesce(replayed, false) AS replayed,
+    to_time(started_ns) AS started_at,
+    to_time(ended_ns) AS ended_at,
+    to_ms(started_ns, ended_ns) AS duration_ms,
+    agent_name,
+    scope,
+    source,
+    service_name,
+    trace_id,
+    span_id,
+    parent_span_id
+FROM records
+WHERE kind = 'tool';
+
+CREATE VIEW events AS
+SELECT
+    engagement_id,
+    turn_id,
+    step_id,
+    if(kind = 'tool', 'tool_call', 'llm_call') AS kind,
+    if(kind = 'tool', name, coalesce(model, request_model)) AS name,
+    to_time(at_ns) AS occurred_at,
+    CASE
+        WHEN kind = 'tool'
+            THEN json_object('arguments', arguments, 'result', result, 'status', status, 'error_type', error_type)
+        ELSE json_object(
+            'operation', operation, 'input_tokens', input_tokens, 'output_tokens', output_tokens,
+            'total_tokens', total_tokens, 'cost_usd', cost_usd, 'status', status, 'error_type', error_type
+        )
+    END AS payload,
+    trace_id,
+    span_id,
+    at_ns AS occurred_ns
+FROM records
+WHERE kind IN ('llm', 'embeddings', 'tool') AND counted
+UNION ALL
+SELECT
+    engagement_id,
+    turn_id,
+    step_id,
+    event.kind,
+    event.name,
+    to_time(if(event.at_ns BETWEEN 0 AND 4611686018427387903, event.at_ns, at_ns)),
+    event.payload,
+    trace_id,
+    span_id,
+    if(event.at_ns BETWEEN 0 AND 4611686018427387903, event.at_ns, at_ns)
+FROM (
+    SELECT engagement_id, turn_id, step_id, trace_id, span_id, at_ns, unnest(event_list(events)) AS event
+    FROM records
+    WHERE kind IN ('turn', 'step', 'workflow') AND events IS NOT NULL
+);
+
+CREATE VIEW waits AS
+WITH ordered AS (
+    SELECT
+        *,
+        lead(started_ns) OVER following AS next_started_ns,
+        lead(turn_kind) OVER following AS next_kind
+    FROM turn_facts
+    WINDOW following AS (PARTITION BY engagement_id ORDER BY started_ns, turn_id)
+)
+SELECT
+    r.engagement_id,
+    r.turn_id,
+    r.span_id AS step_id,
+    r.name AS step_name,
+    coalesce(r.path, r.name) AS path,
+    coalesce(
+        json_extract_string(r.asked.payload, '$.awaiting'),
+        json_extract_string(r.asked.payload, '$.payload.awaiting'),
+        nullif(r.asked.name, 'wait')
+    ) AS label,
+    nullif(json_extract(r.asked.payload, '$.payload')::VARCHAR, 'null')::JSON AS payload,
+    to_time(coalesce(r.ended_ns, t.ended_ns)) AS asked_at,
+    to_time(t.next_started_ns) AS answered_at,
+    to_ms(coalesce(r.ended_ns, t.ended_ns), t.next_started_ns) AS waited_ms,
+    CASE WHEN t.next_started_ns IS NOT NULL THEN if(t.next_kind = 'resume', 'answered', 'superseded') END AS resolution,
+    t.next_started_ns IS NULL AS is_open,
+    r.trace_id,
+    r.span_id
+FROM (
+    SELECT *, list_last(list_filter(event_list(events), lambda event: event.kind = 'wait')) AS asked
+    FROM records
+    WHERE kind = 'step' AND status = 'waiting'
+) r
+JOIN ordered t ON t.turn_id = r.turn_id
+WHERE t.outcome = 'paused';
+
+CREATE VIEW transitions AS
+WITH placed AS (
+    SELECT
+        engagement_id,
+        turn_id,
+        parent_step_id,
+        coalesce(path, name) AS path,
+        at_ns,
+        span_id,
+        -- The steps of one superstep run side by side; without supersteps each step follows the one that began before.
+        dense_rank() OVER (
+            PARTITION BY turn_id, parent_step_id
+            ORDER BY superstep NULLS LAST, if(superstep IS NULL, at_ns, 0), if(superstep IS NULL, span_id, '')
+        ) AS place
+    FROM records
+    WHERE kind = 'step' AND turn_id IS NOT NULL
+)
+SELECT
+    b.engagement_id,
+    b.turn_id,
+    a.path AS from_step,
+    b.path AS to_step,
+    to_time(b.at_ns) AS occurred_at,
+    a.span_id AS from_step_id,
+    b.span_id AS to_step_id
+FROM placed a
+JOIN placed b
+    ON a.turn_id = b.turn_id
+    AND coalesce(a.parent_step_id, '') = coalesce(b.parent_step_id, '')
+    AND a.place + 1 = b.place;
+
+CREATE VIEW graphs AS FROM graph_versions;
+
+CREATE VIEW spans AS
+SELECT
+    kind,
+    name,
+    status,
+    trace_id,
+    span_id,
+    parent_span_id,
+    engagement_id,
+    turn_id,
+    step_id,
+    to_time(started_ns) AS started_at,
+    to_time(ended_ns) AS ended_at,
+    to_ms(started_ns, ended_ns) AS duration_ms,
+    error_type,
+    error_message,
+    attributes,
+    events,
+    links,
+    scope,
+    source,
+    phase,
+    service_name,
+    process_id,
+    started_ns,
+    ended_ns
+FROM records;
+
+CREATE VIEW diagnostics AS
+SELECT 'refused_records' AS name, refused_records AS count FROM meta
+UNION ALL SELECT 'quarantined_segments', quarantined_segments FROM meta
+UNION ALL SELECT 'unknown_step_records', coalesce(sum(unknown_step_records), 0)::BIGINT FROM turn_facts;

@@ -1,0 +1,72 @@
+-- `merged`: one row for each touched span. The best record wins, and what it leaves null is filled from the next best.
+-- Those records that are still needed for that are kept in `partials`, so the order of arrival never matters.
+CREATE OR REPLACE TEMP TABLE said AS
+SELECT @fields FROM incoming
+UNION
+SELECT @fields FROM partials SEMI JOIN touched_spans USING (trace_id, span_id)
+UNION
+SELECT @fields
+FROM existing
+SEMI JOIN touched_spans USING (trace_id, span_id)
+ANTI JOIN partials USING (trace_id, span_id);
+
+CREATE OR REPLACE TEMP TABLE several AS
+SELECT trace_id, span_id FROM said GROUP BY trace_id, span_id HAVING count(*) > 1;
+
+CREATE OR REPLACE TEMP TABLE ranked AS
+SELECT
+    *,
+    @filled AS filled,
+    row_number() OVER (
+        PARTITION BY trace_id, span_id
+        ORDER BY
+            phase = 'end',
+            CASE source WHEN 'capture' THEN 3 WHEN 'exporter' THEN 2 WHEN 'otlp' THEN 1 ELSE 0 END,
+            ended_ns NULLS FIRST,
+            said::VARCHAR
+    ) AS rank
+FROM said
+SEMI JOIN several USING (trace_id, span_id);
+
+CREATE OR REPLACE TEMP TABLE merged AS
+SELECT @fields FROM said ANTI JOIN several USING (trace_id, span_id)
+UNION ALL
+SELECT @fields
+FROM (
+    SELECT
+        trace_id,
+        span_id,
+        -- The status of a start says nothing of an end.
+        CASE
+            WHEN arg_max(phase, rank) = 'end' THEN arg_max(status, rank) FILTER (phase = 'end')
+            ELSE arg_max(status, rank)
+        END AS status,
+        @best
+    FROM ranked
+    GROUP BY trace_id, span_id
+);
+
+-- A record that fills nothing its betters leave null will never be needed again.
+CREATE OR REPLACE TEMP TABLE needed AS
+SELECT *
+FROM ranked low
+WHERE NOT EXISTS (
+    FROM ranked high
+    WHERE high.trace_id = low.trace_id
+    AND high.span_id = low.span_id
+    AND high.rank > low.rank
+    AND (high.filled & low.filled) = low.filled
+);
+
+DELETE FROM partials WHERE (trace_id, span_id) IN (SELECT (trace_id, span_id) FROM touched_spans);
+INSERT INTO partials
+SELECT @fields
+FROM needed
+SEMI JOIN (SELECT trace_id, span_id FROM needed GROUP BY trace_id, span_id HAVING count(*) > 1) n
+    USING (trace_id, span_id);
+
+-- `turn_rows`: with them, all rows of the touched turns. Calls are judged by turn, outside a turn by trace.
+CREATE OR REPLACE TEMP TABLE turn_rows AS
+SELECT @fields, coalesce(turn_id, trace_id) AS grp FROM merged
+UNION ALL
+SELECT @fields, coalesce(turn_id, trace_id) FROM existing ANTI JOIN touched_spans USING (trace_id, span_id);

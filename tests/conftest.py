@@ -1,0 +1,117 @@
+"""Fixtures shared by all tests: one tracer provider for the process, a fresh ledger for each test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from spanflow import guard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _strict() -> Iterator[None]:
+    """Errors of ours are raised in our own tests."""
+    guard.set_strict(True)
+    guard.reset()
+    yield
+    guard.set_strict(False)
+    guard.reset()
+
+
+@pytest.fixture(scope="session")
+def exporter() -> InMemorySpanExporter:
+    """The exporter of the one provider that this process may have."""
+    made = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(made))
+    trace.set_tracer_provider(provider)
+    return made
+
+
+@dataclass
+class Flow:
+    """A test's view of what was captured: exported spans, and the ledger through SQL."""
+
+    ledger: Path
+    exporter: InMemorySpanExporter
+
+    @property
+    def spans(self) -> list[ReadableSpan]:
+        """Finished spans in the order they ended."""
+        return list(self.exporter.get_finished_spans())
+
+    def named(self, name: str) -> list[ReadableSpan]:
+        """Spans of this name."""
+        return [span for span in self.spans if span.name == name]
+
+    def tree(self) -> list[Any]:
+        """The spans' names as nested lists by parent, siblings by start."""
+        children: dict[int | None, list[ReadableSpan]] = {}
+        known = {span.context.span_id for span in self.spans if span.context}
+        for span in self.spans:
+            parent = span.parent.span_id if span.parent and span.parent.span_id in known else None
+            children.setdefault(parent, []).append(span)
+
+        def below(parent: int | None) -> list[Any]:
+            found: list[Any] = []
+            for span in sorted(children.get(parent, []), key=lambda s: s.start_time or 0):
+                nested = below(span.context.span_id if span.context else None)
+                found.append([span.name, nested] if nested else span.name)
+            return found
+
+        return below(None)
+
+    def sql(self, query: str) -> list[tuple[Any, ...]]:
+        """Ask the ledger, after everything written so far is in it."""
+        import duckdb
+
+        from spanflow.ledger.journal import journal_for
+        from spanflow.ledger.publish import refresh
+
+        journal_for(self.ledger).seal()
+        refresh(self.ledger)
+        with duckdb.connect(str(self.ledger), read_only=True) as connection:
+            return connection.execute(query).fetchall()
+
+    def one(self, query: str) -> Any:
+        """The only value of the only row."""
+        [(value,)] = self.sql(query)
+        return value
+
+    def steps(self) -> list[tuple[str, str]]:
+        """Path and status of every step, by start."""
+        return [
+            (p, s) for p, s in self.sql("SELECT path, status FROM steps ORDER BY started_at, path")
+        ]
+
+
+@pytest.fixture
+def flow_with(tmp_path: Path, exporter: InMemorySpanExporter) -> Iterator[Callable[..., Flow]]:
+    """Switch capture on with settings of the test's own."""
+    import spanflow
+
+    def start(**settings: Any) -> Flow:
+        ledger = tmp_path / "traces.duckdb"
+        spanflow.configure(**{"ledger": ledger, "ingest": "off", **settings})
+        exporter.clear()
+        return Flow(ledger, exporter)
+
+    yield start
+    spanflow.uninstrument()
+    exporter.clear()
+
+
+@pytest.fixture
+def flow(flow_with: Callable[..., Flow]) -> Flow:
+    """Capture with default settings and a fresh ledger."""
+    return flow_with()

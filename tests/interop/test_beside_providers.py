@@ -1,0 +1,84 @@
+"""A graph that calls a provider's client, beside instrumentors of the client and the framework."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]
+
+OPENINFERENCE = (
+    "langchain-openai>=1",
+    "openinference-instrumentation-langchain>=0.1.80",
+    "openinference-instrumentation-openai>=0.1.66",
+)
+OFFICIAL = ("langchain-openai>=1", "opentelemetry-instrumentation-genai-openai>=1.3b0")
+
+# The environment, its packages, the instrumentors left out of it, and who reports calls there.
+BESIDE = {
+    "client and framework": (
+        "provider-openinference",
+        OPENINFERENCE,
+        "",
+        {"openinference.instrumentation.langchain", "openinference.instrumentation.openai"},
+    ),
+    "client only": (
+        "provider-openinference",
+        OPENINFERENCE,
+        "langchain",
+        {"spanflow", "openinference.instrumentation.openai"},
+    ),
+    "official client": (
+        "provider-official",
+        OFFICIAL,
+        "",
+        {"spanflow", "opentelemetry.instrumentation.genai.openai"},
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=sorted(BESIDE))
+def outcome(request, run_beside):
+    """Who reports calls, the provider's own books, and the ledger."""
+    name, packages, without, scopes = BESIDE[request.param]
+    books, ledger = run_beside(
+        "provider_app.py", name, packages, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=without
+    )
+    return scopes, books, ledger
+
+
+def test_everybody_expected_reported_calls(outcome):
+    scopes, _, ledger = outcome
+    found = ledger.sql("SELECT DISTINCT scope FROM records WHERE kind = 'llm'").fetchall()
+    assert {scope for (scope,) in found} == scopes
+
+
+def test_what_the_provider_answered_counts_once(outcome):
+    _, books, ledger = outcome
+    rows = ledger.sql(
+        """
+        SELECT engagements.name, count(*), sum(llm_calls.input_tokens), sum(llm_calls.output_tokens)
+        FROM llm_calls
+        JOIN steps USING (step_id)
+        JOIN engagements ON engagements.engagement_id = steps.engagement_id
+        WHERE counted AND path = 'ask' GROUP BY ALL
+        """
+    ).fetchall()
+    assert {run: numbers for run, *numbers in rows} == {
+        run: [book["calls"], book["input_tokens"], book["output_tokens"]]
+        for run, book in books.items()
+    }
+
+
+def test_totals_of_engagements_agree_with_the_provider(outcome):
+    _, books, ledger = outcome
+    rows = ledger.sql("SELECT name, llm_calls, input_tokens, output_tokens FROM engagements")
+    assert {run: numbers for run, *numbers in rows.fetchall()} == {
+        run: [book["calls"], book["input_tokens"], book["output_tokens"]]
+        for run, book in books.items()
+    }
+
+
+def test_what_does_not_count_says_why(outcome):
+    _, _, ledger = outcome
+    rows = ledger.sql("SELECT DISTINCT not_counted_because FROM llm_calls WHERE NOT counted")
+    assert {because for (because,) in rows.fetchall()} <= {"nested", "duplicate"}

@@ -1,0 +1,261 @@
+"""Switched on and off by environment variables only, in real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+APP = textwrap.dedent(
+    """
+    import json, sys
+    from langgraph.graph import END, START, MessagesState, StateGraph
+    from langchain_core.language_models import GenericFakeChatModel
+    from langchain_core.messages import AIMessage
+    reply = AIMessage("hi", usage_metadata={"input_tokens": 11, "output_tokens": 7, "total_tokens": 18})
+    model = GenericFakeChatModel(messages=iter([reply] * 9))
+    builder = StateGraph(MessagesState)
+    builder.add_node("chat", lambda s: {"messages": [model.invoke(s["messages"])]})
+    builder.add_edge(START, "chat")
+    app = builder.compile()
+    print(app.invoke({"messages": [("user", "hello")]})["messages"][-1].content)
+    """
+)
+WHAT_IS_LOADED = "\nprint(json.dumps([m for m in sys.modules if m.split('.')[0] in {'spanflow', 'duckdb', 'langgraph', 'litellm'}]))"
+
+
+def run(
+    tmp_path: Path, code: str, *, instrumented: bool = True, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `code` as a program with nothing but these variables set."""
+    (tmp_path / "app.py").write_text(code)
+    from shutil import which
+
+    launcher = which("opentelemetry-instrument", path=os.path.dirname(sys.executable))
+    assert launcher is not None
+    command = [launcher, sys.executable, "app.py"] if instrumented else [sys.executable, "app.py"]
+    quiet = {f"OTEL_{signal}_EXPORTER": "none" for signal in ("TRACES", "METRICS", "LOGS")}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "SPANFLOW_"))}
+    return subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**kept, **quiet, "PYTHONDONTWRITEBYTECODE": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def ask(ledger: Path, query: str) -> list[tuple[Any, ...]]:
+    import duckdb
+
+    from spanflow.ledger.publish import refresh
+
+    refresh(ledger)
+    with duckdb.connect(str(ledger), read_only=True) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_enabled_by_one_variable(tmp_path: Path) -> None:
+    done = run(tmp_path, APP, SPANFLOW_LEDGER="traces.duckdb")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hi\n", "")
+    # At normal exit the process itself ingests and publishes.
+    import duckdb
+
+    with duckdb.connect(str(tmp_path / "traces.duckdb"), read_only=True) as connection:
+        rows = connection.execute("SELECT status, total_tokens FROM engagements").fetchall()
+    assert rows == [("completed", 18)]
+
+
+def test_without_the_ledger_variable_there_is_no_file(tmp_path: Path) -> None:
+    done = run(tmp_path, APP)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hi\n", "")
+    assert [p.name for p in tmp_path.iterdir()] == ["app.py"]
+
+
+def test_a_plain_program_is_untouched(tmp_path: Path) -> None:
+    done = run(tmp_path, APP + WHAT_IS_LOADED, instrumented=False, SPANFLOW_LEDGER="traces.duckdb")
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    assert not [m for m in loaded if m.startswith(("spanflow", "duckdb"))]
+    assert [p.name for p in tmp_path.iterdir()] == ["app.py"]
+
+
+@pytest.mark.parametrize(
+    "off",
+    [
+        {"SPANFLOW_ENABLED": "false"},
+        {"OTEL_SDK_DISABLED": "true"},
+        {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "spanflow"},
+    ],
+)
+def test_switched_off_nothing_of_ours_runs(tmp_path: Path, off: dict[str, str]) -> None:
+    code = APP + textwrap.dedent(
+        """
+        import wrapt
+        from langgraph.pregel import Pregel
+        print(isinstance(vars(Pregel)["stream"], wrapt.FunctionWrapper))
+        """
+    )
+    done = run(tmp_path, code + WHAT_IS_LOADED, SPANFLOW_LEDGER="traces.duckdb", **off)
+    assert done.stderr == ""
+    *_, wrapped, loaded = done.stdout.splitlines()
+    assert wrapped == "False"
+    assert (
+        set(json.loads(loaded)) & {"spanflow.capture.turn", "spanflow.settings", "duckdb"} == set()
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["app.py"]
+
+
+def test_a_process_without_a_framework_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = "import json, sys" + WHAT_IS_LOADED + "\nprint('pydantic' in sys.modules)"
+    done = run(tmp_path, code, SPANFLOW_LEDGER="traces.duckdb")
+    *_, loaded, pydantic = done.stdout.splitlines()
+    assert set(json.loads(loaded)) <= {
+        "spanflow",
+        "spanflow.setup",
+        "spanflow.guard",
+        "spanflow.errors",
+    }
+    assert pydantic == "False"
+    assert [p.name for p in tmp_path.iterdir()] == ["app.py"]
+
+
+def test_the_exporter_by_name_needs_no_other_variable(tmp_path: Path) -> None:
+    done = run(tmp_path, APP, OTEL_TRACES_EXPORTER="duckdb")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hi\n", "")
+    assert ask(
+        tmp_path / "spanflow.duckdb", "SELECT status, steps, total_tokens FROM engagements"
+    ) == [("completed", 1, 18)]
+    assert ask(tmp_path / "spanflow.duckdb", "SELECT count(*) FROM llm_calls") == [(1,)]
+
+
+@pytest.mark.parametrize("ratio", ["0", "1"])
+def test_the_ledger_is_complete_whatever_is_sampled(tmp_path: Path, ratio: str) -> None:
+    run(
+        tmp_path,
+        APP,
+        OTEL_TRACES_EXPORTER="duckdb",
+        OTEL_TRACES_SAMPLER="parentbased_traceidratio",
+        OTEL_TRACES_SAMPLER_ARG=ratio,
+    )
+    assert ask(tmp_path / "spanflow.duckdb", "SELECT steps, total_tokens FROM engagements") == [
+        (1, 18)
+    ]
+
+
+def test_an_unreachable_collector_and_an_unwritable_ledger(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run(
+        tmp_path,
+        APP,
+        SPANFLOW_LEDGER="file/traces.duckdb",
+        OTEL_TRACES_EXPORTER="otlp",
+        OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9",
+        OTEL_EXPORTER_OTLP_TIMEOUT="1",
+    )
+    assert (done.returncode, done.stdout) == (0, "hi\n")
+    assert done.stderr.count("spanflow:") == 1, done.stderr
+    assert "Traceback" not in "".join(
+        line for line in done.stderr.splitlines() if "spanflow" in line
+    )
+
+
+def test_wrong_values_warn_once_and_defaults_hold(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        APP,
+        SPANFLOW_LEDGER="traces.duckdb",
+        SPANFLOW_IDLE_AFTER="soon",
+        SPANFLOW_GAOLS="submitted",
+    )
+    assert done.stdout == "hi\n"
+    assert "SPANFLOW_IDLE_AFTER='soon' is ignored" in done.stderr
+    assert (
+        "SPANFLOW_GAOLS is not a variable of spanflow. Did you mean SPANFLOW_GOALS?" in done.stderr
+    )
+    assert len(done.stderr.splitlines()) == 2
+    assert ask(tmp_path / "traces.duckdb", "SELECT status FROM engagements") == [("completed",)]
+
+
+WAITING = APP + "\nprint('ready', flush=True)\nimport time\ntime.sleep(60)\n"
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_process_loses_nothing_that_had_ended(tmp_path: Path, how: signal.Signals) -> None:
+    (tmp_path / "app.py").write_text(WAITING)
+    from shutil import which
+
+    launcher = which("opentelemetry-instrument", path=os.path.dirname(sys.executable))
+    environment = {
+        **os.environ,
+        "SPANFLOW_LEDGER": "traces.duckdb",
+        "OTEL_TRACES_EXPORTER": "console",
+    }
+    environment |= {"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+    with subprocess.Popen(
+        [str(launcher), sys.executable, "app.py"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line == "ready\n":
+                break
+        process.send_signal(how)
+        rest = process.stdout.read()
+        assert process.wait(20) == -how
+    assert ask(tmp_path / "traces.duckdb", "SELECT status, total_tokens FROM engagements") == [
+        ("completed", 18)
+    ]
+    if how is signal.SIGTERM:
+        assert "invoke_workflow" in rest  # spans that a batch still held were exported
+
+
+def test_a_process_killed_inside_a_step(tmp_path: Path) -> None:
+    code = textwrap.dedent(
+        """
+        import time
+        import spanflow
+        spanflow.configure(ledger="traces.duckdb")
+        from langgraph.graph import START, StateGraph
+        def b(state):
+            print("inside", flush=True)
+            time.sleep(60)
+        builder = StateGraph(dict)
+        builder.add_node("a", lambda s: {})
+        builder.add_node("b", b)
+        builder.add_edge(START, "a")
+        builder.add_edge("a", "b")
+        builder.compile().invoke({})
+        """
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "inside\n"
+        process.kill()
+    deadline = time.monotonic() + 10
+    ledger = tmp_path / "traces.duckdb"
+    while ask(ledger, "SELECT status FROM engagements") != [("interrupted",)]:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert ask(ledger, "SELECT path, status FROM steps ORDER BY path") == [
+        ("a", "completed"),
+        ("b", "interrupted"),
+    ]
+    assert ask(ledger, "SELECT outcome FROM turns") == [("interrupted",)]
+    assert ask(ledger, "SELECT dropped_at FROM engagements") == [("b",)]
