@@ -108,6 +108,12 @@ def _stamp(span: Span, parent_context: Context | None) -> None:
     if scope is None or scope.turn is None:
         _inherit(span, parent)
         return
+    _identify(span, scope)
+
+
+def _identify(span: Span, scope: scopes.Scope) -> None:
+    if scope.turn is None:
+        return
     span.set_attribute(semconv.ENGAGEMENT_ID, scope.turn.identity.engagement_id)
     span.set_attribute(semconv.TURN_ID, scope.turn.span_id)
     if scope.step is not None:
@@ -116,6 +122,10 @@ def _stamp(span: Span, parent_context: Context | None) -> None:
 
 def _inherit(span: Span, parent: trace.Span) -> None:
     """Take the identity from the parent span, for code that was given only the OpenTelemetry context."""
+    ours = scopes.places.get(f"{parent.get_span_context().span_id:016x}")
+    if ours is not None:
+        _identify(span, ours)
+        return
     attributes = getattr(parent, "attributes", None)
     if not attributes or semconv.ENGAGEMENT_ID not in attributes:
         return

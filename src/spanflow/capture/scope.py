@@ -6,6 +6,7 @@ attach contexts of their own. This module holds the place and decides nothing.
 
 from __future__ import annotations
 
+import weakref
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ __all__ = ["OFF", "Scope", "current", "live", "places"]
 class Scope:
     """A place in a turn: the frame (the turn itself or a nested graph) and the step, where there is one."""
 
-    __slots__ = ("frame", "step", "turn")
+    __slots__ = ("__weakref__", "frame", "step", "turn")
 
     def __init__(self, turn: Turn | None, frame: Frame | None, step: Step | None) -> None:
         self.turn = turn
@@ -32,8 +33,8 @@ OFF = Scope(None, None, None)
 
 current: ContextVar[Scope | None] = ContextVar("spanflow_scope", default=None)
 
-places: dict[str, Scope] = {}
-"""Scopes of the turns and steps that are open now, by span id in hex."""
+places: weakref.WeakValueDictionary[str, Scope] = weakref.WeakValueDictionary()
+"""Scopes of the turns and steps that are open now, by span id in hex; weak, so that nothing can pile up here."""
 
 
 def live() -> Scope | None:

@@ -17,7 +17,7 @@ from spanflow.capture import scope as scopes
 from spanflow.capture.events import Event, Events, error_event, error_text
 from spanflow.capture.payload import clean
 from spanflow.capture.runtime import span_ids
-from spanflow.capture.usage import CallLog
+from spanflow.capture.usage import CallLog, usage_attributes
 from spanflow.tally import Totals
 
 if TYPE_CHECKING:
@@ -146,8 +146,7 @@ class Step:
             self.base["attributes"] = {semconv.STEP_CACHED: True}
 
     def announce(self) -> None:
-        """Make the step known: its id on its own span, its start in the journal."""
-        self.span.set_attribute(semconv.STEP_ID, self.span_id)
+        """Make the step known: to spans that start inside it, and to the journal."""
         scopes.places[self.span_id] = self.scope
         self.frame.runtime.record({**self.base, "phase": "start", "status": "running"})
 
@@ -215,6 +214,7 @@ class Step:
             "events": self.events.as_records(),
         }
         attributes: dict[str, AttributeValue] = {
+            semconv.STEP_ID: self.span_id,
             semconv.STEP_STATUS: self.status,
             semconv.STEP_ATTEMPTS: self.attempts,
         }
@@ -224,11 +224,7 @@ class Step:
             fields["error_type"], fields["error_message"] = kind, clean(text, limit)
             attributes[semconv.ERROR_TYPE] = kind
             self.span.set_status(Status(StatusCode.ERROR, clean(text)))
-        if self.totals.llm_calls or self.totals.tool_calls:
-            for key, value in self.totals.as_dict().items():
-                if value is not None:
-                    attributes[semconv.USAGE_PREFIX + key] = value
-        self.span.set_attributes(attributes)
+        self.span.set_attributes(attributes | usage_attributes(self.totals))
         self.span.end(self.ended_ns)
         self.error = None
         scopes.places.pop(self.span_id, None)

@@ -22,7 +22,7 @@ from spanflow.capture.events import Event, Events, error_event, error_text
 from spanflow.capture.payload import clean
 from spanflow.capture.runtime import span_ids
 from spanflow.capture.step import Step
-from spanflow.capture.usage import CallLog
+from spanflow.capture.usage import CallLog, usage_attributes
 from spanflow.tally import Totals
 
 if TYPE_CHECKING:
@@ -417,17 +417,7 @@ class Turn(Frame):
             fields["error_message"] = clean(error_text(error), self.runtime.payload_bytes)
             self.span.set_attribute(semconv.ERROR_TYPE, type(error).__name__)
             self.span.set_status(Status(StatusCode.ERROR, clean(error_text(error))))
-        status, dropped_at = self._preview(outcome)
-        self.span.set_attribute(semconv.TURN_OUTCOME, outcome)
-        self.span.set_attribute(semconv.ENGAGEMENT_STATUS, status)
-        if self.goals:
-            self.span.set_attribute(semconv.TURN_GOALS, self.goals)
-            self.span.set_attribute(semconv.TURN_GOALS_REACHED, self.goals_reached)
-        if dropped_at is not None:
-            self.span.set_attribute(semconv.TURN_DROPPED_AT, dropped_at)
-        for key, value in self.totals.as_dict().items():
-            if value is not None:
-                self.span.set_attribute(semconv.USAGE_PREFIX + key, value)
+        self.span.set_attributes(self._end_attributes(outcome))
         self.span.end(ended_ns)
         scopes.places.pop(self.span_id, None)
         self.runtime.record(
@@ -438,6 +428,19 @@ class Turn(Frame):
                 "events": self.events.as_records(),
             }
         )
+
+    def _end_attributes(self, outcome: str) -> dict[str, AttributeValue]:
+        status, dropped_at = self._preview(outcome)
+        attributes: dict[str, AttributeValue] = {
+            semconv.TURN_OUTCOME: outcome,
+            semconv.ENGAGEMENT_STATUS: status,
+        }
+        if self.goals:
+            attributes[semconv.TURN_GOALS] = self.goals
+            attributes[semconv.TURN_GOALS_REACHED] = self.goals_reached
+        if dropped_at is not None:
+            attributes[semconv.TURN_DROPPED_AT] = dropped_at
+        return attributes | usage_attributes(self.totals)
 
     def _preview(self, outcome: str) -> tuple[str, str | None]:
         """Return the engagement's status and drop-off as far as this turn alone can tell; SQL tells the rest."""

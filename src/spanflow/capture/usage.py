@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from spanflow import semconv
 from spanflow.tally import Totals, judge
 
 if TYPE_CHECKING:
+    from opentelemetry.util.types import AttributeValue
+
     from spanflow.tally import Call
 
-__all__ = ["CallLog"]
+__all__ = ["CallLog", "usage_attributes"]
 
 _MOST_PARENTS = 10_000
 """Parents remembered of other people's spans in one place; past that, nesting is left to the ledger."""
@@ -52,3 +55,14 @@ class CallLog:
             totals.tool_calls += tools
         self._parents.clear()
         self._scopes.clear()
+
+
+def usage_attributes(totals: Totals) -> dict[str, AttributeValue]:
+    """Return what calls add up to as span attributes; none where there were no calls, and no unknown ones."""
+    if not totals.llm_calls and not totals.tool_calls:
+        return {}
+    return {
+        semconv.USAGE_PREFIX + key: value
+        for key, value in totals.as_dict().items()
+        if value is not None
+    }

@@ -157,6 +157,8 @@ class _Embeddings:
     """How to begin an embeddings call; set by :func:`install_embeddings`."""
 
     begin: Callable[[Any], OpenCall | None] | None = None
+    known = -1
+    """Direct subclasses at the last walk: without a new one there is nothing new to wrap."""
 
 
 def cover_embeddings() -> None:
@@ -169,6 +171,10 @@ def cover_embeddings() -> None:
         return
     from langchain_core.embeddings import Embeddings  # noqa: PLC0415 - LangChain is loaded by now
 
+    found = len(Embeddings.__subclasses__())
+    if found == _Embeddings.known:
+        return
+    _Embeddings.known = found
     waiting: list[type[Any]] = [Embeddings]
     while waiting:
         cls = waiting.pop()
@@ -242,7 +248,7 @@ def _wrap(owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
 
 def uninstall() -> None:
     """Take every fence away again."""
-    _Embeddings.begin = None
+    _Embeddings.begin, _Embeddings.known = None, -1
     while _WRAPPED:
         owner, name = _WRAPPED.pop()
         current = vars(owner).get(name)

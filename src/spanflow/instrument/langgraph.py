@@ -234,16 +234,15 @@ class _Run:
                     outcome = "paused" if outcome in ("completed", "left") else outcome
                 _blame(frame, error)
                 frame.close(outcome, error)
-                for run_id in frame.runs:
-                    places.pop(run_id, None)
-                frame.runs.clear()
                 self._opening.closed(frame)
             elif isinstance(frame, Nested):
                 frame.close(outcome, error)
-                for run_id in frame.runs:
-                    places.pop(run_id, None)
         except Exception as problem:  # noqa: BLE001 - the fail-open boundary
             report("langgraph.close", problem)
+        finally:
+            for run_id in frame.runs:
+                places.pop(run_id, None)
+            frame.runs.clear()
 
 
 def _blame(turn: Turn, error: BaseException | None) -> None:
