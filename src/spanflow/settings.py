@@ -137,7 +137,9 @@ def _warn_unknown() -> None:
     known = {_variable(name) for name in Settings.model_fields}
     for variable in os.environ:
         if variable.startswith(_PREFIX) and variable not in known:
-            _warn_once(variable, f"{variable} is not a variable of spanflow.{_near(variable, known)}")
+            _warn_once(
+                variable, f"{variable} is not a variable of spanflow.{_near(variable, known)}"
+            )
 
 
 def _near(name: str, known: Any) -> str:

@@ -41,6 +41,7 @@ class Step:
         "events",
         "frame",
         "goal",
+        "inner_error",
         "is_global",
         "key",
         "parent",
@@ -79,6 +80,7 @@ class Step:
         self.status = "running"
         self.parked = False
         self.error: BaseException | None = None
+        self.inner_error: BaseException | None = None
         self.ended_ns = 0
         self.events = Events()
         self.calls = CallLog()
@@ -165,9 +167,12 @@ class Step:
             error: What ended the attempt.
         """
         self.ended_ns = time.time_ns()
-        if status == "failed":
+        if status == "failed" and error is not self.inner_error:
+            # One that came up from a step inside this one is that step's event: an error is counted once.
             limit = self.frame.runtime.payload_bytes
             self.add_event(error_event(error, self.ended_ns, limit, self.attempts))
+        if self.parent is not None:
+            self.parent.inner_error = error
         self.status = status
         self.error = error
         self.parked = True
@@ -226,7 +231,7 @@ class Step:
             self.span.set_status(Status(StatusCode.ERROR, clean(text)))
         self.span.set_attributes(attributes | usage_attributes(self.totals))
         self.span.end(self.ended_ns)
-        self.error = None
+        self.error = self.inner_error = None
         scopes.places.pop(self.span_id, None)
         self.frame.runtime.record({**self.base, **fields})
 

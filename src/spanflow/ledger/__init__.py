@@ -1,1 +1,1 @@
-"""The ledger: complete records in journals, gathered into one DuckDB file; knows nothing of OpenTelemetry."""
+"""The ledger: records in journals, gathered into a DuckDB file, without OpenTelemetry."""

@@ -1,6 +1,7 @@
 """Who may open the store: one elected process at a time, and never across a ``fork``.
 
-DuckDB lets one process write a file. Election is a ``flock`` that is never waited for by anyone who did not ask to wait.
+DuckDB lets one process write a file. Election is a ``flock`` that is never waited for by anyone who
+did not ask to wait.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from spanflow.ledger.places import PRIVATE_FILE, Places
 from spanflow.ledger.process import lock_file, unlock_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 __all__ = ["elected"]
 
@@ -27,13 +28,13 @@ class _Here:
     """What this process holds; a child that was forked too early must never open a store."""
 
     gate = threading.Lock()
-    descriptors: set[int] = set()
+    descriptor = -1
     tainted = False
     forking = False
 
 
 @contextlib.contextmanager
-def elected(places: Places, *, wait_s: float = 0.0) -> Iterator[bool]:
+def elected(places: Places, *, wait_s: float = 0.0) -> Generator[bool]:
     """Stand for election; yields whether it was won, and gives the office back afterwards.
 
     Args:
@@ -43,7 +44,8 @@ def elected(places: Places, *, wait_s: float = 0.0) -> Iterator[bool]:
     deadline = time.monotonic() + wait_s
     descriptor = _stand(places)
     while descriptor is None and time.monotonic() < deadline:
-        # Between two tries nothing is held: a fork must not have to wait for somebody else's ingest.
+        # Between two tries nothing is held: a fork must not have to wait for somebody else's
+        # ingest.
         time.sleep(_POLL_S)
         descriptor = _stand(places)
     if descriptor is None:
@@ -63,7 +65,7 @@ def _stand(places: Places) -> int | None:
     try:
         descriptor = os.open(places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
         if lock_file(descriptor):
-            _Here.descriptors.add(descriptor)
+            _Here.descriptor = descriptor
             return descriptor
     except BaseException:
         _give_back(descriptor)
@@ -73,7 +75,7 @@ def _stand(places: Places) -> int | None:
 
 
 def _step_down(descriptor: int) -> None:
-    _Here.descriptors.discard(descriptor)
+    _Here.descriptor = -1
     # Said aloud, as a child forked meanwhile may hold a copy that would keep the lock.
     unlock_file(descriptor)
     _give_back(descriptor)
@@ -86,8 +88,9 @@ def _give_back(descriptor: int) -> None:
 
 
 def _before_fork() -> None:
-    # A store that is open while its process forks would be found open, and dead, by the child: duckdb keeps one
-    # instance a path in a process, and what is written through an inherited one is silently lost.
+    # A store that is open while its process forks would be found open, and dead, by the child:
+    # duckdb keeps one instance a path in a process, and what is written through an inherited one is
+    # silently lost.
     _Here.forking = _Here.gate.acquire(timeout=_FORK_WAITS_S)
 
 
@@ -101,10 +104,10 @@ def _after_fork_in_child() -> None:
     _Here.tainted = _Here.tainted or not _Here.forking
     _Here.forking = False
     _Here.gate = threading.Lock()
-    for descriptor in _Here.descriptors:
+    descriptor, _Here.descriptor = _Here.descriptor, -1
+    if descriptor >= 0:
         with contextlib.suppress(OSError):
             os.close(descriptor)
-    _Here.descriptors = set()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows only

@@ -1,13 +1,14 @@
-"""One record as one line of JSON, whatever is in it; it never raises and never calls a user's code for well-formed records.
+"""One record as one line of JSON, whatever is in it; it never raises.
 
-Anything JSON has no word for is written as text: an object as its ``repr``, an integer beyond 64 bits as its digits,
-NaN as null, a lone surrogate as U+FFFD.
+Anything JSON has no word for is written as text: an object as its ``repr``, an integer beyond 64
+bits as its digits, NaN as null, a lone surrogate as U+FFFD.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, cast
 
 import orjson
@@ -57,7 +58,7 @@ def _cut(record: Mapping[str, object]) -> bytes:
 
 
 class _Plain:
-    """Copies a value into what any JSON writer accepts, within bounds of depth, number and length."""
+    """Copies a value into what any JSON writer accepts, within bounds."""
 
     def __init__(self, *, longest: int | None = None, max_depth: int = _MAX_DEPTH) -> None:
         self._longest = longest
@@ -65,7 +66,7 @@ class _Plain:
         self._left = _MAX_VALUES
         self._open: set[int] = set()
 
-    def of(self, value: object) -> object:  # noqa: PLR0911 - one line a type
+    def of(self, value: object) -> object:
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
@@ -75,11 +76,11 @@ class _Plain:
             return number if number in _INT64 else _clean(_as_text(number), self._longest)
         if isinstance(value, float):
             return float(value) if math.isfinite(value) else None
-        if isinstance(value, Mapping | Sequence | Set) and not isinstance(
+        if isinstance(value, Mapping | Sequence | AbstractSet) and not isinstance(
             value, bytes | bytearray | memoryview
         ):
             return self._container(cast("Any", value))
-        return _clean(_as_text(value), self._longest)
+        return _clean(_as_text(cast("object", value)), self._longest)
 
     def _container(self, value: Any) -> object:
         self._left -= 1
@@ -120,7 +121,7 @@ def _clean(text: str, longest: int | None) -> str:
 def _as_text(value: object) -> str:
     """Return a bounded text for anything; called by orjson for what it does not know."""
     if isinstance(value, bytes | bytearray | memoryview):
-        text = bytes(value).decode("utf-8", "replace")
+        text = bytes(cast("bytes", value)).decode("utf-8", "replace")
     else:
         try:
             text = value if isinstance(value, str) else repr(value)

@@ -1,4 +1,4 @@
-"""The fields of a record as the ledger stores them: their order and SQL types; nothing else lists them in Python."""
+"""The fields of a record as the ledger stores them: their order and SQL types."""
 
 from __future__ import annotations
 

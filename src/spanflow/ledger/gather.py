@@ -1,6 +1,7 @@
 """One ingest: which segments are taken, in what order they become rows, and when their files go.
 
-Crash-safe at every point: segments are named in the transaction that holds their rows, and deleted after it.
+Crash-safe at every point: segments are named in the transaction that holds their rows, and deleted
+after it.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ def ingest(
 ) -> IngestReport | None:
     """Turn everything in the journal that is ready into rows of the store.
 
-    Ready are sealed segments, and any segment of a process that is gone. This process's own current segments are sealed
-    first.
+    Ready are sealed segments, and any segment of a process that is gone. This process's own current
+    segments are sealed first.
 
     Args:
         ledger: The published file; it is not touched.
@@ -102,7 +103,7 @@ def ingest(
         listing = _list(places)
         if not listing.segments and not listing.dead:
             return IngestReport()
-        from spanflow.ledger.store import open_store
+        from spanflow.ledger.store import open_store  # noqa: PLC0415 - duckdb only where there is work
 
         with open_store(places) as connection:
             changed = idle_after is not None and _note_patience(connection, idle_after)
@@ -129,7 +130,8 @@ def _list(places: Places) -> _Listing:
             segments.append(_Segment(path, path.stat().st_size))
     dead = [_Dead(path.stem, path) for path in alive_files if path.stem not in living]
     known = {path.stem for path in alive_files}
-    # Somebody may have removed an `.alive` file: who has none and is not seen alive now is gone as well.
+    # Somebody may have removed an `.alive` file: who has none and is not seen alive now is gone as
+    # well.
     dead += [
         _Dead(writer, None)
         for writer in sorted(writers - known)
@@ -190,8 +192,8 @@ def _ingest_batch(
     dead: list[_Dead],
     listed: set[str],
 ) -> IngestReport:
-    """Ingest one batch; where it holds something unreadable, segment by segment, setting that one aside."""
-    import duckdb
+    """Ingest one batch; where something in it is unreadable, set that segment aside."""
+    import duckdb  # noqa: PLC0415 - there is a connection, so it is loaded
 
     try:
         return _transaction(connection, batch, report, dead, listed)
@@ -217,7 +219,7 @@ def _transaction(
     dead: list[_Dead],
     listed: set[str],
 ) -> IngestReport:
-    from spanflow.ledger.merge import load, merge
+    from spanflow.ledger.merge import load, merge  # noqa: PLC0415 - duckdb only where there is work
 
     records, refused = load(connection, [segment.path for segment in batch]) if batch else (0, 0)
     connection.execute("BEGIN")
@@ -271,7 +273,8 @@ def _note_dead(connection: duckdb.DuckDBPyConnection, dead: list[_Dead]) -> bool
     for process in fresh:
         told = _told(process.path)
         connection.execute(
-            "INSERT INTO processes VALUES (?, TRY_CAST(? AS BIGINT), ?, TRY_CAST(? AS BIGINT), ?, ?)",
+            "INSERT INTO processes "
+            "VALUES (?, TRY_CAST(? AS BIGINT), ?, TRY_CAST(? AS BIGINT), ?, ?)",
             [
                 process.process_id,
                 *(str(told[key]) if told.get(key) is not None else None for key in _TOLD),
@@ -283,7 +286,8 @@ def _note_dead(connection: duckdb.DuckDBPyConnection, dead: list[_Dead]) -> bool
 
 def _note_patience(connection: duckdb.DuckDBPyConnection, idle_after: timedelta) -> bool:
     changed = connection.execute(
-        "UPDATE meta SET idle_after = $1, revision = revision + 1 WHERE idle_after <> $1 RETURNING 1",
+        "UPDATE meta SET idle_after = $1, revision = revision + 1 "
+        "WHERE idle_after <> $1 RETURNING 1",
         [idle_after],
     ).fetchall()
     return bool(changed)

@@ -1,4 +1,4 @@
-"""When the ledger is ingested: on demand, and every few seconds in the background of an instrumented process.
+"""When the ledger is ingested: on demand, and every few seconds in the background.
 
 What an ingest does is said in :mod:`spanflow.ledger.gather`; here is only its rhythm.
 """
@@ -32,7 +32,8 @@ _LAST_ROUND_SHARE = 0.9
 class BackgroundIngester:
     """A daemon thread that seals this process's journal, ingests and publishes, every few seconds.
 
-    A forked child starts one of its own. Nothing that goes wrong ends it: it is counted and warned of.
+    A forked child starts one of its own. Nothing that goes wrong ends it: it is counted and warned
+    of.
     """
 
     def __init__(
@@ -48,7 +49,8 @@ class BackgroundIngester:
         Args:
             ledger: The published file.
             journal: This process's journal of it.
-            interval_s: Seconds between rounds, give or take a quarter, so that processes do not march in step.
+            interval_s: Seconds between rounds, give or take a quarter, so that processes do not
+                march in step.
             idle_after: What the ledger's views take as silence; None leaves that as it is.
         """
         self._ledger = ledger
@@ -71,10 +73,11 @@ class BackgroundIngester:
         self._thread.start()
 
     def stop(self, timeout_s: float = 2.0) -> None:
-        """Declare this process done with its journal, ingest and publish what is left, and stop the thread.
+        """Declare this process done with its journal, ingest what is left, and stop the thread.
 
         Args:
-            timeout_s: How long to wait for that; what is not done by then, the next ingester of any process does.
+            timeout_s: How long to wait for that; what is not done by then, the next ingester of any
+                process does.
         """
         self._deadline = time.monotonic() + timeout_s * _LAST_ROUND_SHARE
         thread, self._thread = self._thread, None
@@ -94,27 +97,30 @@ class BackgroundIngester:
             What was ingested, or None if another ingester was at work or something went wrong.
         """
         if not self._journal.written:
-            # A process that recorded nothing never needs duckdb; whoever recorded something ingests it.
+            # A process that recorded nothing never needs duckdb: whoever did will ingest it.
             return IngestReport()
         try:
             self._journal.seal()
             report = ingest(self._ledger, wait_s=wait_s, idle_after=self._idle_after)
             publish(self._ledger, force=force, wait_s=wait_s)
-        except Exception as error:  # noqa: BLE001 - nothing may end the thread or reach the user's run
+        except Exception as error:  # noqa: BLE001 - nothing may reach the user's run
             guard.report("ledger.ingest", error)
             return None
         return report
 
     def _run(self, stopping: threading.Event) -> None:
-        while not stopping.wait(self._interval_s * random.uniform(1 - _JITTER, 1 + _JITTER)):  # noqa: S311 - no secret
+        while not stopping.wait(self._next_pause_s()):
             self._guarded_round()
         self._journal.close()
         self._guarded_round(force=True, wait_s=max(0.0, self._deadline - time.monotonic()))
 
+    def _next_pause_s(self) -> float:
+        return self._interval_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
+
     def _guarded_round(self, *, force: bool = False, wait_s: float = 0.0) -> None:
         try:
             self.run_once(force=force, wait_s=wait_s)
-        except Exception as error:  # noqa: BLE001 - strict reporting raises; a thread has nobody to raise to
+        except Exception as error:  # noqa: BLE001 - a thread has nobody to raise to
             guard.diagnose("ledger.ingest", repr(error))
 
     def _after_fork_in_child(self) -> None:

@@ -1,6 +1,7 @@
-"""The span path's only door to disk: one JSON line a record, appended to a segment of this process's own.
+"""The span path's only door to disk: a JSON line a record, in a segment of this process's own.
 
-It never raises, never waits for another process and never syncs. It knows nothing of DuckDB and reads nothing back.
+It never raises, never waits for another process and never syncs. It knows nothing of DuckDB and
+reads nothing back.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ __all__ = ["OPEN_SUFFIX", "SEALED_SUFFIX", "Journal", "journal_for", "journals_o
 OPEN_SUFFIX = ".open"
 SEALED_SUFFIX = ".ndjson"
 RETRY_AFTER_S = 1.0
-"""After a segment could not be opened, how long records are counted as lost without trying again."""
+"""After a segment could not be opened, how long records are lost without trying again."""
 
 
 class Journal:
     """One process's own writer of records for one ledger.
 
-    Nothing is created on disk before the first record. After a ``fork`` the child goes on with the same object as a
-    new process with segments of its own.
+    Nothing is created on disk before the first record. After a ``fork`` the child goes on with the
+    same object as a new process with segments of its own.
     """
 
     def __init__(
@@ -81,7 +82,8 @@ class Journal:
     def append(self, record: Mapping[str, object]) -> bool:
         """Write one record; return whether it was written.
 
-        A record that cannot be written is counted in :attr:`lost` and warned of at most once a minute.
+        A record that cannot be written is counted in :attr:`lost` and warned of at most once a
+        minute.
         """
         try:
             if self._pid != os.getpid():
@@ -90,7 +92,8 @@ class Journal:
             line = encode(record, self._process_id)
             with self._lock:
                 if self._busy:
-                    # A generator's `finally` or a signal handler runs inside our own write on this very thread.
+                    # A generator's `finally` or a signal handler runs inside our own write on this
+                    # very thread.
                     self._deferred.append(line)
                     return True
                 failure = self._write(line)
@@ -108,7 +111,7 @@ class Journal:
                 self._seal()
 
     def close(self) -> None:
-        """Seal and declare this process gone from the ledger; a later record begins anew as another process."""
+        """Seal and declare this process gone; a later record begins anew as another process."""
         with self._lock:
             if self._busy or self._pid != os.getpid():
                 return
@@ -137,7 +140,7 @@ class Journal:
         self._retry_at = 0.0
 
     def _become_child(self) -> None:
-        """Close what was inherited and go on as a new process; the parent's locks and segments stay the parent's."""
+        """Close what was inherited and go on as a new process; the parent keeps what is its own."""
         descriptor, presence = self._descriptor, self._presence
         self.written = self.lost = 0
         self._start_afresh()

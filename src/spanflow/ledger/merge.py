@@ -1,4 +1,4 @@
-"""From journal lines to rows: what one span's records say together, and what a turn's rows add up to.
+"""From journal lines to rows: what a span's records say together, what a turn's rows add up to.
 
 The work is done by DuckDB, in the SQL files of ``statements``, over the turns that new records
 touch and no others. Nothing depends on the order of arrival. Which files are read, and what becomes

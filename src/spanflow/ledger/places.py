@@ -1,4 +1,4 @@
-"""Where the parts of a ledger lie on disk; it decides names and modes, and reads and writes no file."""
+"""Where the parts of a ledger lie on disk: names and modes, no contents."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Places:
     def of(cls, ledger: str | os.PathLike[str]) -> Places:
         """Return the places of `ledger`.
 
-        Symbolic links are followed once, here: two names of one ledger must meet in one folder, and a rename must
-        replace the file and not the link.
+        Symbolic links are followed once, here: two names of one ledger must meet in one folder, and
+        a rename must replace the file and not the link.
         """
         path = Path(os.path.realpath(Path(ledger).expanduser()))
         directory = path.with_name(path.name + ".d")

@@ -1,8 +1,8 @@
 """Who is writing: the identity of a process and the lock by which others see that it lives.
 
-A process holds one ``flock`` on its ``.alive`` file for as long as it may write. The kernel drops the lock when the last
-descriptor of it is closed, however the process dies, so no heartbeat and no clock is needed. This module decides
-nothing about segments.
+A process holds one ``flock`` on its ``.alive`` file for as long as it may write. The kernel drops
+the lock when the last descriptor of it is closed, however the process dies, so no heartbeat and no
+clock is needed. This module decides nothing about segments.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def new_process_id() -> str:
-    """Return a new identity ``<boot8>-<pid>-<start>-<random8>``, unique across boots, forks and pid reuse."""
+    """Return a new identity ``<boot8>-<pid>-<start>-<random8>``, unique in space and time."""
     return f"{_boot()}-{os.getpid()}-{time.time_ns() // 1_000_000:x}-{secrets.token_hex(4)}"
 
 
@@ -64,8 +64,8 @@ class Presence:
             hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE
         )
         try:
-            if not lock_file(self._descriptor):
-                raise OSError(errno.EWOULDBLOCK, "a fresh file is locked", str(hidden))
+            # Nobody else knows the file, so there is nobody to have it locked.
+            lock_file(self._descriptor)
             line = {
                 "process_id": process_id,
                 "pid": self._pid,
@@ -83,7 +83,7 @@ class Presence:
             raise
 
     def release(self) -> None:
-        """Let go of the lock; the file stays, and the next ingester sees that the process is gone."""
+        """Let go of the lock; the file stays and tells the next ingester that we are gone."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -99,8 +99,8 @@ class Presence:
 def is_alive(path: Path) -> bool:
     """Return whether the process of the ``.alive`` file at `path` lives.
 
-    Takes and drops a *shared* lock on a descriptor of its own, so that two who ask at once do not see each other.
-    A missing file is a process that is gone.
+    Takes and drops a *shared* lock on a descriptor of its own, so that two who ask at once do not
+    see each other. A missing file is a process that is gone.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

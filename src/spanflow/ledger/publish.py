@@ -1,4 +1,4 @@
-"""How the store becomes the file that people open: copied, synced and renamed, never written in place.
+"""How the store becomes the file that people open: copied and renamed, never written in place.
 
 Readers keep the old file for as long as they hold it open, and lock nobody.
 """
@@ -93,10 +93,10 @@ def publish(ledger: Path, *, force: bool = False, wait_s: float = 0.0) -> bool:
 
 
 def refresh(ledger: Path, *, idle_after: timedelta | None = None) -> None:
-    """Bring the published file up to date, as far as that can be done now; every reading command begins so.
+    """Bring the published file up to date, as far as that can be done now.
 
-    A ledger that came here alone, without its folder, is as new as it can be. Where another process is at work, or
-    nothing may be written here, the file is read as it is.
+    A ledger that came here alone, without its folder, is as new as it can be. Where another process
+    is at work, or nothing may be written here, the file is read as it is.
 
     Args:
         ledger: The published file.
@@ -129,8 +129,8 @@ def _is_due(places: Places, last: _Published | None, *, force: bool) -> bool:
 
 
 def _settled_revision(places: Places) -> int:
-    """Open the store once, which also replays what a killed ingester left beside it, and return its revision."""
-    from spanflow.ledger.store import open_store
+    """Return the store's revision; opening it also replays what a killed ingester left."""
+    from spanflow.ledger.store import open_store  # noqa: PLC0415 - duckdb only where there is work
 
     with open_store(places) as connection:
         row = connection.execute("SELECT revision FROM meta").fetchone()

@@ -1,4 +1,4 @@
-"""The private store: how its DuckDB file is opened, and how its schema is made and brought up to date.
+"""The private store: how its DuckDB file is opened, made and brought up to date.
 
 Only the elected ingester may open it. This module decides nothing about rows.
 """
@@ -16,7 +16,7 @@ from spanflow.errors import LedgerError
 from spanflow.ledger.places import PRIVATE_FILE, Places
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
     import duckdb
@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["migrations", "open_store"]
 
 FORMAT = "spanflow ledger"
-# What duckdb 1.4 and later can all read; without it, a newer duckdb writes files that older tools cannot open.
+# What duckdb 1.4 and later can all read; without it, a newer duckdb writes files that older tools
+# cannot open.
 _STORAGE_VERSION = "v1.4.0"
 _MEMORY_LIMIT = "512MB"
 
 
 @contextlib.contextmanager
-def open_store(places: Places) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the store of a ledger for writing, made or migrated where needed, and close it afterwards.
+def open_store(places: Places) -> Generator[duckdb.DuckDBPyConnection]:
+    """Open the store of a ledger for writing, made or migrated where needed.
 
     Args:
         places: Whose store.
@@ -39,7 +40,7 @@ def open_store(places: Places) -> Iterator[duckdb.DuckDBPyConnection]:
     Raises:
         LedgerError: The file is newer than this package, or no ledger of ours, or damaged.
     """
-    import duckdb
+    import duckdb  # noqa: PLC0415 - a fifth of a second that the span path must never pay
 
     if not places.store.exists():
         _continue_published(places)
@@ -69,7 +70,7 @@ def migrations() -> tuple[tuple[str, str], ...]:
 
 
 def _config(places: Places) -> dict[str, str | bool | int | float | list[str]]:
-    import duckdb
+    import duckdb  # noqa: PLC0415 - a fifth of a second that the span path must never pay
 
     config: dict[str, str | bool | int | float | list[str]] = {
         "storage_compatibility_version": _STORAGE_VERSION,
@@ -86,7 +87,8 @@ def _config(places: Places) -> dict[str, str | bool | int | float | list[str]]:
 
 def _migrate(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
     connection.execute(
-        "CREATE TABLE IF NOT EXISTS migrations (name VARCHAR NOT NULL, applied_at TIMESTAMP NOT NULL)"
+        "CREATE TABLE IF NOT EXISTS migrations "
+        "(name VARCHAR NOT NULL, applied_at TIMESTAMP NOT NULL)"
     )
     applied = {row[0] for row in connection.execute("SELECT name FROM migrations").fetchall()}
     unknown = sorted(applied - {name for name, _ in migrations()})
@@ -115,12 +117,13 @@ def _migrate(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
 def _continue_published(places: Places) -> None:
     """Begin the store as a copy of the published file where that came here alone.
 
-    A published ledger that was moved keeps its history; a file that is no ledger of ours is never replaced.
+    A published ledger that was moved keeps its history; a file that is no ledger of ours is never
+    replaced.
 
     Raises:
         LedgerError: Something that is no ledger of ours lies at the ledger's path.
     """
-    import duckdb
+    import duckdb  # noqa: PLC0415 - a fifth of a second that the span path must never pay
 
     if not places.ledger.exists() or places.ledger.stat().st_size == 0:
         return

@@ -1,4 +1,4 @@
-"""Which calls count: asks the tally about those turns where the answer is not obvious, and writes `verdicts`.
+"""Which calls count: asks the tally about those turns where it is not obvious.
 
 A turn whose calls were all reported by one instrumentation, each directly under its step, needs no
 judging: every call counts. The arithmetic itself is the tally's.
@@ -70,7 +70,7 @@ def _parents(connection: duckdb.DuckDBPyConnection, group: str) -> dict[str, str
 
 
 def _judge(rows: Sequence[_Row], parents: dict[str, str | None]) -> dict[str, Verdict]:
-    from spanflow import tally
+    from spanflow import tally  # noqa: PLC0415 - most ingests need no judge
 
     calls = [
         tally.Call(
@@ -88,6 +88,6 @@ def _judge(rows: Sequence[_Row], parents: dict[str, str | None]) -> dict[str, Ve
     ]
     try:
         return tally.judge(calls, parents)
-    except Exception as error:  # noqa: BLE001 - an unjudged turn counts everything; it must not stop the ingest
+    except Exception as error:  # noqa: BLE001 - an unjudged turn counts every call
         guard.report("ledger.judge", error)
         return {}

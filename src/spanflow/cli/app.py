@@ -1,0 +1,39 @@
+"""The command line's frame: which commands there are, and how an error is told."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from spanflow.cli import demo, ls, run_program, show, sql, version
+from spanflow.errors import SpanflowError
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    name="spanflow",
+    help="The journeys of your agent's users: who came, where they left, what it cost.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("ls")(ls.list_engagements)
+app.command("show")(show.show_engagement)
+app.command("sql")(sql.ask)
+app.command(
+    "run",
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
+)(run_program.run_program)
+app.command("demo")(demo.demo)
+app.command("version")(version.print_version)
+
+
+def run() -> None:
+    """Run the command line; what a person can mend is told in one line, with the next step."""
+    try:
+        app()
+    except SpanflowError as error:
+        sys.stderr.write(f"spanflow: {error}\n")
+        raise SystemExit(1) from None

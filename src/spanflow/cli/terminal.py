@@ -1,0 +1,197 @@
+"""How things look in a terminal: colours, units, and names that cannot break the screen.
+
+It formats and prints; what is shown is decided by the commands.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+__all__ = [
+    "DEFAULT_LEDGER",
+    "UNKNOWN",
+    "JsonOption",
+    "LedgerOption",
+    "console",
+    "cost",
+    "count",
+    "duration",
+    "ledger_path",
+    "plain",
+    "print_json",
+    "short_id",
+    "status_text",
+    "table",
+    "text",
+    "when",
+]
+
+DEFAULT_LEDGER = Path("traces.duckdb")
+"""Where a ledger is written, and looked for, when none was named."""
+
+UNKNOWN = "–"
+"""What stands for a value nobody knows."""
+
+LedgerOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--ledger",
+        envvar="SPANFLOW_LEDGER",
+        show_default=str(DEFAULT_LEDGER),
+        help="Path of the ledger.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+
+_STYLES = {
+    "abandoned": "yellow",
+    "active": "cyan",
+    "cancelled": "yellow",
+    "completed": "green",
+    "error": "bold red",
+    "failed": "bold red",
+    "interrupted": "red",
+    "left": "yellow",
+    "ok": "green",
+    "paused": "magenta",
+    "running": "cyan",
+    "waiting": "magenta",
+}
+_MS = 1.0
+_SECOND = 1_000.0
+_MINUTE = 60 * _SECOND
+_HOUR = 60 * _MINUTE
+_DAY = 24 * _HOUR
+_SHORT_ID = 12
+_DELETE = 0x7F
+
+
+def ledger_path(given: Path | None) -> Path:
+    """Return the ledger meant: the one given, else the default in the current folder."""
+    # An empty variable is how a shell says that there is none; it would arrive here as the current
+    # folder.
+    return DEFAULT_LEDGER if given is None or given == Path() else given
+
+
+def console() -> Console:
+    """Return a console that colours nothing by guessing."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def table(*columns: str, right: Iterable[str] = (), cut: str = "") -> Table:
+    """Return an empty table without lines.
+
+    Args:
+        columns: The columns' names.
+        right: Those that hold numbers.
+        cut: The one that gives way where the terminal is narrow.
+    """
+    from rich.table import Table
+
+    numbers = frozenset(right)
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in columns:
+        made.add_column(
+            name,
+            justify="right" if name in numbers else "left",
+            no_wrap=name != cut,
+            overflow="ellipsis",
+        )
+    return made
+
+
+def plain(value: object) -> str:
+    """Return a value as one line of text that cannot move the cursor or change a colour."""
+    return "".join(map(_visible, str(value)))
+
+
+def _visible(character: str) -> str:
+    point = ord(character)
+    if point < ord(" "):
+        return chr(0x2400 + point)
+    if point == _DELETE:
+        return "␡"
+    # Format characters such as bidirectional overrides reorder a line; the joiner inside an emoji
+    # does not.
+    if character != "\u200d" and unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
+        return "\N{REPLACEMENT CHARACTER}"
+    return character
+
+
+def text(value: object, style: str = "") -> Text:
+    """Return a value as text that a table or a tree can hold; None is shown as a dash."""
+    from rich.text import Text
+
+    if value is None:
+        return Text(UNKNOWN, style="dim")
+    return Text(plain(value), style=style, no_wrap=True, overflow="ellipsis")
+
+
+def status_text(status: str | None) -> Text:
+    """Return a status in its colour."""
+    return text(status, _STYLES.get(status or "", ""))
+
+
+def short_id(engagement_id: str) -> str:
+    """Return the part of an id that a person may type: the end of a UUID, else the beginning."""
+    if len(engagement_id) <= _SHORT_ID:
+        return engagement_id
+    tail = engagement_id.rpartition("-")[2]
+    return tail if len(tail) == _SHORT_ID else engagement_id[:_SHORT_ID]
+
+
+def count(value: int | None) -> str:
+    """Return a number with thousands set apart."""
+    return UNKNOWN if value is None else f"{value:,}"
+
+
+def cost(value: float | None) -> str:
+    """Return US dollars; small sums keep four digits."""
+    if value is None:
+        return UNKNOWN
+    return f"${value:,.2f}" if value == 0 or value >= 1 else f"${value:.4f}"
+
+
+def duration(ms: float | None) -> str:
+    """Return milliseconds in the unit a person would use."""
+    if ms is None:
+        return UNKNOWN
+    for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min"), (_SECOND, "s")):
+        if ms >= unit:
+            return f"{ms / unit:.1f} {name}"
+    return f"{ms:.1f} ms" if ms < 10 * _MS else f"{ms:.0f} ms"
+
+
+def when(moment: datetime | None) -> str:
+    """Return a time (UTC) to the minute."""
+    return UNKNOWN if moment is None else f"{moment:%m-%d %H:%M}"
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON; times become ISO 8601 in UTC, what JSON does not know becomes text."""
+    # NaN and the infinities are no JSON: they are read back as null.
+    read = json.loads(json.dumps(value, default=_as_json), parse_constant=lambda _: None)
+    sys.stdout.write(json.dumps(read, indent=2, ensure_ascii=False) + "\n")
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return float(value) if isinstance(value, Decimal) else str(value)

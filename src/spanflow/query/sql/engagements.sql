@@ -1,0 +1,4 @@
+SELECT *
+FROM engagements
+WHERE {where}
+ORDER BY started_at DESC, engagement_id DESC

@@ -1,0 +1,4 @@
+SELECT *
+FROM tool_calls
+WHERE engagement_id = ?
+ORDER BY started_at, span_id

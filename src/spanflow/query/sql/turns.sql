@@ -1,0 +1,4 @@
+SELECT *
+FROM turns
+WHERE engagement_id = ?
+ORDER BY started_at, turn_id
