@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests: one tracer provider for the process, a fresh ledger for each test."""
+"""Fixtures shared by all tests: one tracer provider a process, a fresh ledger for each test."""
 
 from __future__ import annotations
 

@@ -9,12 +9,10 @@ import subprocess
 import sys
 import textwrap
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 APP = textwrap.dedent(
     """
@@ -22,7 +20,8 @@ APP = textwrap.dedent(
     from langgraph.graph import END, START, MessagesState, StateGraph
     from langchain_core.language_models import GenericFakeChatModel
     from langchain_core.messages import AIMessage
-    reply = AIMessage("hi", usage_metadata={"input_tokens": 11, "output_tokens": 7, "total_tokens": 18})
+    usage = {"input_tokens": 11, "output_tokens": 7, "total_tokens": 18}
+    reply = AIMessage("hi", usage_metadata=usage)
     model = GenericFakeChatModel(messages=iter([reply] * 9))
     builder = StateGraph(MessagesState)
     builder.add_node("chat", lambda s: {"messages": [model.invoke(s["messages"])]})
@@ -31,7 +30,10 @@ APP = textwrap.dedent(
     print(app.invoke({"messages": [("user", "hello")]})["messages"][-1].content)
     """
 )
-WHAT_IS_LOADED = "\nprint(json.dumps([m for m in sys.modules if m.split('.')[0] in {'spanflow', 'duckdb', 'langgraph', 'litellm'}]))"
+WHAT_IS_LOADED = """
+watched = {'spanflow', 'duckdb', 'langgraph', 'litellm'}
+print(json.dumps([m for m in sys.modules if m.split('.')[0] in watched]))
+"""
 
 
 def run(
@@ -41,7 +43,7 @@ def run(
     (tmp_path / "app.py").write_text(code)
     from shutil import which
 
-    launcher = which("opentelemetry-instrument", path=os.path.dirname(sys.executable))
+    launcher = which("opentelemetry-instrument", path=str(Path(sys.executable).parent))
     assert launcher is not None
     command = [launcher, sys.executable, "app.py"] if instrumented else [sys.executable, "app.py"]
     quiet = {f"OTEL_{signal}_EXPORTER": "none" for signal in ("TRACES", "METRICS", "LOGS")}
@@ -196,7 +198,7 @@ def test_a_killed_process_loses_nothing_that_had_ended(tmp_path: Path, how: sign
     (tmp_path / "app.py").write_text(WAITING)
     from shutil import which
 
-    launcher = which("opentelemetry-instrument", path=os.path.dirname(sys.executable))
+    launcher = which("opentelemetry-instrument", path=str(Path(sys.executable).parent))
     environment = {
         **os.environ,
         "SPANFLOW_LEDGER": "traces.duckdb",

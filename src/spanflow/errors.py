@@ -1,7 +1,7 @@
 """The errors spanflow raises on purpose, and nothing else.
 
-Telemetry never raises into a user's run. What is here is raised where a person asked for something in code or on the
-command line and can mend it::
+Telemetry never raises into a user's run. What is here is raised where a person asked for something
+in code or on the command line and can mend it::
 
     SpanflowError
     ├── ConfigurationError (also a ValueError)   a wrong value given to configure()

@@ -1,7 +1,8 @@
 """The one fail-open boundary: swallow, count and log what goes wrong in our own code.
 
-Wherever our code runs inside the user's it stands behind :func:`guarded` or a ``try`` that ends in :func:`report`.
-This module refuses to decide anything else: it never looks at what failed, only that it did.
+Wherever our code runs inside the user's it stands behind :func:`guarded` or a ``try`` that ends in
+:func:`report`. This module refuses to decide anything else: it never looks at what failed, only
+that it did.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,7 @@ class _State:
     strict = False
     last_logged = float("-inf")
     suppressed = 0
-    errors: Counter[str] = Counter()
+    errors: ClassVar[Counter[str]] = Counter()
 
 
 def set_strict(value: bool) -> None:  # noqa: FBT001 - a switch for tests, read aloud as a sentence

@@ -1,8 +1,9 @@
-"""Every attribute, span, event and metric name spanflow writes or reads, with the convention it comes from.
+"""Every attribute, span, event and metric name spanflow writes or reads, and where it comes from.
 
-Nobody else spells a key. The ``gen_ai.*`` names are those of the OpenTelemetry GenAI semantic conventions' own registry
-(opentelemetry.io/docs/specs/semconv/gen-ai), which has no Python package; ``user.id``, ``session.id``, ``error.type`` and
-``exception.*`` are the general conventions'. What has no convention yet stands under ``spanflow.``.
+Nobody else spells a key. The ``gen_ai.*`` names are those of the OpenTelemetry GenAI semantic
+conventions' own registry (opentelemetry.io/docs/specs/semconv/gen-ai), which has no Python package;
+``user.id``, ``session.id``, ``error.type`` and ``exception.*`` are the general conventions'. What
+has no convention yet stands under ``spanflow.``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ __all__: list[str] = []  # constants are read as semconv.NAME
 SCHEMA_VERSION: Final = 1
 """Version of the telemetry we write, apart from the package's."""
 
-# --- GenAI conventions -------------------------------------------------------------------------------------------
+# GenAI conventions.
 GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"
 GEN_AI_PROVIDER_NAME: Final = "gen_ai.provider.name"
 GEN_AI_SYSTEM: Final = "gen_ai.system"
@@ -39,7 +40,7 @@ GEN_AI_AGENT_NAME: Final = "gen_ai.agent.name"
 GEN_AI_WORKFLOW_NAME: Final = "gen_ai.workflow.name"
 OPERATION_INVOKE_WORKFLOW: Final = "invoke_workflow"
 
-# --- General conventions -----------------------------------------------------------------------------------------
+# General conventions.
 USER_ID: Final = "user.id"
 SESSION_ID: Final = "session.id"
 SERVICE_NAME: Final = "service.name"
@@ -49,12 +50,12 @@ EXCEPTION_TYPE: Final = "exception.type"
 EXCEPTION_MESSAGE: Final = "exception.message"
 EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
 
-# --- Identity: on every span that is part of an engagement -------------------------------------------------------
+# Identity: on every span that is part of an engagement.
 ENGAGEMENT_ID: Final = "spanflow.engagement.id"
 TURN_ID: Final = "spanflow.turn.id"
 STEP_ID: Final = "spanflow.step.id"
 
-# --- Turns -------------------------------------------------------------------------------------------------------
+# Turns.
 ENGAGEMENT_NAME: Final = "spanflow.engagement.name"
 ENGAGEMENT_STATUS: Final = "spanflow.engagement.status"
 ENGAGEMENT_METADATA: Final = "spanflow.engagement.metadata"
@@ -66,7 +67,7 @@ TURN_GOALS_REACHED: Final = "spanflow.turn.goals_reached"
 TURN_DROPPED_AT: Final = "spanflow.turn.dropped_at"
 GRAPH_VERSION: Final = "spanflow.graph.version"
 
-# --- Steps -------------------------------------------------------------------------------------------------------
+# Steps.
 STEP_NAME: Final = "spanflow.step.name"
 STEP_PATH: Final = "spanflow.step.path"
 STEP_PARENT_ID: Final = "spanflow.step.parent_id"
@@ -80,17 +81,17 @@ STEP_CACHED: Final = "spanflow.step.cached"
 STEP_TOOLS_AVAILABLE: Final = "spanflow.step.tools_available"
 REPLAYED: Final = "spanflow.replayed"
 
-# --- Totals: ours, so never under gen_ai.usage -------------------------------------------------------------------
+# Totals: ours, so never under gen_ai.usage.
 USAGE_PREFIX: Final = "spanflow.usage."
 USAGE_COST_USD: Final = "spanflow.usage.cost_usd"
 USAGE_FLAGS: Final = "spanflow.usage.flags"
 
-# --- Calls and payloads ------------------------------------------------------------------------------------------
+# Calls and payloads.
 CALL_CALLER: Final = "spanflow.call.caller"
 PAYLOAD_TRUNCATED: Final = "spanflow.payload.truncated"
 PAYLOAD_ORIGINAL_SIZE: Final = "spanflow.payload.original_size"
 
-# --- Span events -------------------------------------------------------------------------------------------------
+# Span events.
 EVENT_PREFIX: Final = "spanflow."
 EVENT_KIND: Final = "spanflow.event.kind"
 EVENT_PAYLOAD: Final = "spanflow.event.payload"
@@ -98,8 +99,8 @@ SWITCH_FROM: Final = "spanflow.intent_switch.from"
 SWITCH_TO: Final = "spanflow.intent_switch.to"
 GOAL_NAME: Final = "spanflow.goal.name"
 
-# --- Links -------------------------------------------------------------------------------------------------------
+# Links.
 LINK_KIND: Final = "spanflow.link.kind"
 
-# --- Lineage: the one key in a run's configurable ----------------------------------------------------------------
+# Lineage: the one key in a run's configurable.
 LINEAGE_KEY: Final = "spanflow_engagement"

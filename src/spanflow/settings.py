@@ -1,7 +1,8 @@
 """Every environment variable spanflow reads: its name, type, default and one sentence.
 
-Values from the environment never raise: a wrong one warns once and that setting's default holds. Wrong values given
-in code raise :class:`~spanflow.errors.ConfigurationError`. Heavy to import (pydantic), so nobody imports it at start-up.
+Values from the environment never raise: a wrong one warns once and that setting's default holds.
+Wrong values given in code raise :class:`~spanflow.errors.ConfigurationError`. Heavy to import
+(pydantic), so nobody imports it at start-up.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Names = Annotated[tuple[str, ...], NoDecode]
 
 
 class Settings(BaseSettings):
-    """What can be set, by environment variable (``SPANFLOW_`` + the name in capitals) or in code."""
+    """What can be set, in code or by environment (``SPANFLOW_`` and the name in capitals)."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
 
@@ -44,21 +45,25 @@ class Settings(BaseSettings):
     )
     global_steps: Names = Field(
         default=(),
-        description="Steps (comma-separated) that can fire from anywhere and re-route the user's intent.",
+        description="Steps (comma-separated) that can fire from anywhere and re-route the user's "
+        "intent.",
     )
     idle_after: timedelta = Field(
         default=timedelta(minutes=30),
-        description="Silence after which a paused or unfinished engagement counts as abandoned (30m, 2h, 90s).",
+        description="Silence after which a paused or unfinished engagement counts as abandoned "
+        "(30m, 2h, 90s).",
     )
     ingest: Literal["background", "exit", "off"] = Field(
         default="background",
-        description="When this process loads its journal into the ledger: every few seconds, at exit, or never.",
+        description="When this process loads its journal into the ledger: every few seconds, "
+        "at exit, or never.",
     )
     payload_bytes: int = Field(
         default=16_384,
         ge=256,
         le=16_777_216,
-        description="Longest payload kept in the ledger; longer ones are cut and their size is noted.",
+        description="Longest payload kept in the ledger; longer ones are cut and their size is "
+        "noted.",
     )
 
     @field_validator("goals", "global_steps", mode="before")
@@ -105,7 +110,8 @@ def load(**overrides: Any) -> Settings:
     """Read the environment, with `overrides` from code on top.
 
     Raises:
-        ConfigurationError: An override is unknown or wrong. What the environment says wrongly only warns.
+        ConfigurationError: An override is unknown or wrong. What the environment says wrongly only
+            warns.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     for name in given:

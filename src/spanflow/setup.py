@@ -1,7 +1,9 @@
-"""Switches spanflow on and off in a process: entry points, ``configure``, ``uninstrument``, ``flush``, ``shutdown``.
+"""Switches spanflow on and off in a process, and brings home what was recorded when it ends.
 
-Starting costs next to nothing: hooks wait for LangChain or LangGraph to be imported, and only then are settings read,
-a journal named and an ingester started. Everything here is idempotent; nothing here raises but ``configure``.
+It holds the entry points, ``configure``, ``uninstrument``, ``flush`` and ``shutdown``. Starting
+costs next to nothing: hooks wait for LangChain or LangGraph to be imported, and only then are
+settings read, a journal named and an ingester started. Everything here is idempotent; nothing here
+raises but ``configure``.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class _Process:
 
 
 class SpanflowInstrumentor(BaseInstrumentor):
-    """The entry point of ``opentelemetry-instrument``: capture is on because spanflow is installed."""
+    """What ``opentelemetry-instrument`` finds: capture is on because spanflow is installed."""
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """Return nothing: the hooks wait for the frameworks, whichever are installed."""
@@ -74,17 +76,19 @@ class SpanflowInstrumentor(BaseInstrumentor):
 
 
 def configure(**settings: Any) -> None:
-    """Switch capture on in this process; with nothing configured yet, set up OpenTelemetry from its variables too.
+    """Switch capture on in this process.
 
-    Reads the same variables as ``opentelemetry-instrument`` does; what is given here wins. Calling it again changes the
-    settings and doubles nothing.
+    With nothing configured yet, OpenTelemetry is set up from its variables too. Reads the same
+    variables as ``opentelemetry-instrument`` does; what is given here wins. Calling it again
+    changes the settings and doubles nothing.
 
     Args:
-        **settings: Any of spanflow's settings by name: ``ledger``, ``goals``, ``global_steps``, ``idle_after``,
-            ``ingest``, ``payload_bytes``, ``enabled``.
+        **settings: Any of spanflow's settings by name: ``ledger``, ``goals``, ``global_steps``,
+            ``idle_after``, ``ingest``, ``payload_bytes``, ``enabled``.
 
     Raises:
-        ConfigurationError: A setting is unknown or its value wrong, or a goal misspells a step of a graph seen so far.
+        ConfigurationError: A setting is unknown or its value wrong, or a goal misspells a step of
+            a graph seen so far.
 
     Example:
         >>> import spanflow
@@ -105,7 +109,10 @@ def configure(**settings: Any) -> None:
 
 
 def uninstrument() -> None:
-    """Restore everything that was wrapped and capture nothing more; what was recorded stays and is ingested."""
+    """Restore everything that was wrapped and capture nothing more.
+
+    What was recorded stays and is ingested.
+    """
     with _Process.lock:
         _Process.on = False
         _release()
@@ -135,7 +142,7 @@ def flush(timeout: float = 10.0) -> bool:
 
 
 def shutdown(timeout: float = _EXIT_TIMEOUT_S) -> None:
-    """Ingest what this process recorded, within `timeout` seconds, and stop the background ingester."""
+    """Ingest what this process recorded, within `timeout` seconds; stop the background ingester."""
     with _Process.lock:
         ingester, _Process.ingester = _Process.ingester, None
         runtime = _Process.runtime
@@ -159,9 +166,6 @@ def feeds(ledger: Path) -> bool:
     if not _Process.on or runtime is None or runtime.journal is None:
         return False
     return runtime.journal.path.absolute() == ledger.absolute() and attach(runtime)
-
-
-# -- switching on ----------------------------------------------------------------------------------------------------
 
 
 def _switch_on(overrides: dict[str, Any]) -> None:
@@ -234,12 +238,11 @@ def _make_runtime() -> Runtime:
     runtime = Runtime(settings, journal, __version__)
     runtime.service_name = str(service) if service else None
     processor.attach(runtime)
-    if journal is not None:
-        if settings.ingest == "background":
-            from spanflow.ledger.ingest import BackgroundIngester  # noqa: PLC0415
+    if journal is not None and settings.ingest == "background":
+        from spanflow.ledger.ingest import BackgroundIngester  # noqa: PLC0415
 
-            _Process.ingester = BackgroundIngester(journal.path, journal)
-            _Process.ingester.start()
+        _Process.ingester = BackgroundIngester(journal.path, journal)
+        _Process.ingester.start()
     if not _Process.at_exit:
         _Process.at_exit = True
         atexit.register(shutdown)
@@ -324,9 +327,6 @@ _HOOKS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-# -- tracing of the user's, where nobody set it up ---------------------------------------------------------------------
-
-
 def _provide_tracing() -> None:
     """Set OpenTelemetry up from its own variables, unless a provider is there already."""
     from opentelemetry import trace  # noqa: PLC0415
@@ -341,12 +341,9 @@ def _provide_tracing() -> None:
     ):
         os.environ["OTEL_TRACES_EXPORTER"] = "otlp"
     try:
-        OpenTelemetryConfigurator().configure()
+        OpenTelemetryConfigurator().configure()  # pyright: ignore[reportUnknownMemberType]
     except Exception as error:  # noqa: BLE001 - an exporter that cannot be made must not stop the application
         report("setup.tracing", error)
-
-
-# -- leaving -----------------------------------------------------------------------------------------------------------
 
 
 def _flush(timeout: float) -> None:
@@ -382,7 +379,7 @@ def _bounded(work: Callable[[], None], timeout: float) -> None:
 
 
 def _flush_on_sigterm() -> None:
-    """Flush before a SIGTERM that nobody handles ends the process, and end it by that signal all the same."""
+    """Flush before a SIGTERM that nobody handles ends the process, as it then does all the same."""
     if threading.current_thread() is not threading.main_thread():
         return
     try:

@@ -1,4 +1,4 @@
-"""Models, tools, retrievers and embeddings called through LangChain, with everything they say of themselves."""
+"""Models, tools, retrievers and embeddings called through LangChain, with all they say."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def test_cached_and_reasoning_tokens(flow: Flow) -> None:
     )
     chain("a", a=calling(model)).invoke({"log": []})
     assert flow.sql(
-        """SELECT input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, total_tokens
+        """SELECT input_tokens, output_tokens, cache_read_tokens, cache_write_tokens,
+                  reasoning_tokens, total_tokens
            FROM llm_calls"""
     ) == [(100, 50, 60, 10, 30, 150)]
     span = flow.named("chat fake-1")[0]
@@ -173,7 +174,8 @@ async def test_retrievers_and_embeddings(
 
     await chain("a", "b", a=node, b=anode).ainvoke({"log": []})
     kinds = flow.sql(
-        "SELECT kind, count(*) FROM spans WHERE kind IN ('retrieval','embeddings') GROUP BY kind ORDER BY kind"
+        "SELECT kind, count(*) FROM spans WHERE kind IN ('retrieval','embeddings') "
+        "GROUP BY kind ORDER BY kind"
     )
     assert kinds == [("embeddings", 3), ("retrieval", 2)]
     assert flow.sql("SELECT DISTINCT operation, provider FROM llm_calls")[0][0] == "embeddings"
@@ -252,8 +254,10 @@ def test_spans_and_rows_say_the_same(flow: Flow) -> None:
         span_id: (trace_id, parent, tokens)
         for span_id, trace_id, parent, tokens in flow.sql(
             """WITH told AS (FROM (SELECT span_id, total_tokens FROM turns) UNION ALL
-                 (SELECT span_id, total_tokens FROM steps) UNION ALL (SELECT span_id, total_tokens FROM llm_calls))
-               SELECT span_id, trace_id, parent_span_id, told.total_tokens FROM spans JOIN told USING (span_id)"""
+                 (SELECT span_id, total_tokens FROM steps) UNION ALL
+                 (SELECT span_id, total_tokens FROM llm_calls))
+               SELECT span_id, trace_id, parent_span_id, told.total_tokens
+               FROM spans JOIN told USING (span_id)"""
         )
     }
     for span in flow.spans:

@@ -44,11 +44,13 @@ def test_one_chat_call_becomes_one_engagement(flow: Flow) -> None:
     name = next(s.name for s in flow.spans if s.name.startswith("invoke_workflow"))
     assert flow.tree() == [[name, [["step chat", ["chat fake-1"]]]]]
     assert flow.sql(
-        "SELECT status, turns, steps, llm_calls, input_tokens, output_tokens, total_tokens FROM engagements"
+        "SELECT status, turns, steps, llm_calls, input_tokens, output_tokens, total_tokens "
+        "FROM engagements"
     ) == [("completed", 1, 1, 1, 11, 7, 18)]
     assert flow.steps() == [("chat", "completed")]
     assert flow.sql(
-        "SELECT step_name, model, provider, input_tokens, output_tokens, total_tokens, counted FROM llm_calls"
+        "SELECT step_name, model, provider, input_tokens, output_tokens, total_tokens, counted "
+        "FROM llm_calls"
     ) == [("chat", "fake-1", "fake", 11, 7, 18, True)]
 
 
@@ -261,7 +263,8 @@ async def test_fifty_runs_at_once_stay_apart(flow: Flow) -> None:
     rows = flow.sql("SELECT steps, total_tokens, status FROM engagements")
     assert rows == [(2, 4, "completed")] * 50
     assert flow.sql(
-        "SELECT count(*) FROM llm_calls c JOIN steps s USING (step_id) WHERE c.engagement_id <> s.engagement_id"
+        "SELECT count(*) FROM llm_calls c JOIN steps s USING (step_id) "
+        "WHERE c.engagement_id <> s.engagement_id"
     ) == [(0,)]
 
 
@@ -295,7 +298,9 @@ def test_a_users_own_spans_nest_where_they_belong(flow: Flow) -> None:
     ]
     mine, after = flow.named("mine")[0], flow.named("after")[0]
     step = flow.named("step a")[0]
-    assert step.attributes and mine.attributes is not None and after.attributes is not None
+    assert step.attributes is not None
+    assert mine.attributes is not None
+    assert after.attributes is not None
     assert mine.attributes["spanflow.step.id"] == step.attributes["spanflow.step.id"]
     assert "spanflow.engagement.id" not in after.attributes
 

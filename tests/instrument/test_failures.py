@@ -210,7 +210,7 @@ def test_an_error_inside_a_subgraph_is_named_by_its_innermost_step(flow: Flow) -
     with pytest.raises(ValueError, match="x"):
         builder.compile().invoke({"log": []})
     assert flow.steps() == [("sub", "failed"), ("sub/deep", "failed")]
-    assert flow.one("SELECT dropped_at FROM engagements") == "sub/deep"
+    assert flow.sql("SELECT dropped_at, errors FROM engagements") == [("sub/deep", 1)]
 
 
 def test_a_wrong_call_raises_as_it_would_without_us(flow: Flow) -> None:

@@ -1,4 +1,4 @@
-"""Every shape a graph can take: parallel branches, fan-out, loops, subgraphs, tasks, cached nodes, commands."""
+"""Every shape a graph can take: branches, fan-out, loops, subgraphs, tasks, cache, commands."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_parallel_branches_overlap_under_the_turn(flow: Flow) -> None:
 
 async def test_parallel_branches_asynchronously(flow: Flow) -> None:
     await diamond(0.02, 0.01).ainvoke({"log": []})
-    assert [p for p, _ in flow.steps()][0] == "a"
+    assert next(p for p, _ in flow.steps()) == "a"
     assert {p for p, _ in flow.steps()} == {"a", "b", "c", "d"}
 
 

@@ -1,1 +1,1 @@
-"""Knows OpenTelemetry and no framework: turns, steps and calls as spans and as records of the ledger."""
+"""Knows OpenTelemetry and no framework: turns, steps and calls as spans and as ledger records."""

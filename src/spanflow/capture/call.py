@@ -1,8 +1,9 @@
 """Calls made inside (or outside) a step: model calls, embeddings, tools, retrievals.
 
-The spans are OpenTelemetry's own ``util-genai`` invocations, which own their names, attributes, metrics and content
-capture. Each is suspended as soon as it is started: no context token made in one callback is ever detached in another.
-This module adds identity, tells the step what was spent, and writes the record; it knows no framework.
+The spans are OpenTelemetry's own ``util-genai`` invocations, which own their names, attributes,
+metrics and content capture. Each is suspended as soon as it is started: no context token made in
+one callback is ever detached in another. This module adds identity, tells the step what was spent,
+and writes the record; it knows no framework.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
-from opentelemetry.util.genai.handler import TelemetryHandler
+from opentelemetry.util.genai.handler import (  # pyright: ignore[reportMissingTypeStubs]
+    TelemetryHandler,
+)
 
 from spanflow import semconv
 from spanflow.capture.events import error_text
@@ -23,7 +26,9 @@ from spanflow.tally import Call, Usage
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.util.genai.invocation import GenAIInvocation
+    from opentelemetry.util.genai.invocation import (  # pyright: ignore[reportMissingTypeStubs]
+        GenAIInvocation,
+    )
 
     from spanflow.capture.scope import Scope
 
@@ -47,12 +52,13 @@ class OpenCall:
         "trace_id",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - made by CallSpans only
         self,
         runtime: Runtime,
         kind: str,
         invocation: GenAIInvocation,
         scope: Scope | None,
+        *,
         context: Context,
         fields: dict[str, Any],
     ) -> None:
@@ -93,7 +99,11 @@ class OpenCall:
             self.invocation.record_stream_chunk()
 
     def keep(self, name: str, value: object) -> Payload:
-        """Keep a payload (``arguments`` or ``result``) on the record, cut to the limit; returns what was kept."""
+        """Keep a payload (``arguments`` or ``result``) on the record, cut to the limit.
+
+        Returns:
+            What was kept.
+        """
         kept = payload_of(value, self.runtime.payload_bytes)
         self.fields[name] = kept.text
         if kept.truncated:
@@ -117,7 +127,8 @@ class OpenCall:
         Args:
             usage: What it spent, for calls to a model.
             error: What it failed with.
-            status: ``ok``, ``error``, ``cancelled`` or ``waiting``; derived from `error` where it is not given.
+            status: ``ok``, ``error``, ``cancelled`` or ``waiting``; derived from `error` where it
+                is not given.
             error_type: The type of a failure that was handed over as a result.
         """
         if usage is not None and "refused" in usage.flags:
@@ -198,7 +209,10 @@ class OpenCall:
 
 
 class CallSpans:
-    """Opens call spans with one ``util-genai`` handler, made at the first call so that providers are all set up."""
+    """Opens call spans with one ``util-genai`` handler.
+
+    The handler is made at the first call, so that providers are all set up.
+    """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -234,7 +248,7 @@ class CallSpans:
             "request_model": model,
             "agent_name": agent_name,
         }
-        return OpenCall(self._runtime, "llm", invocation, scope, context, fields)
+        return OpenCall(self._runtime, "llm", invocation, scope, context=context, fields=fields)
 
     def embeddings(
         self, scope: Scope | None, context: Context, *, provider: str, model: str | None
@@ -249,7 +263,9 @@ class CallSpans:
             "model": model,
             "request_model": model,
         }
-        return OpenCall(self._runtime, "embeddings", invocation, scope, context, fields)
+        return OpenCall(
+            self._runtime, "embeddings", invocation, scope, context=context, fields=fields
+        )
 
     def tool(
         self,
@@ -271,7 +287,7 @@ class CallSpans:
             "call_id": call_id,
             "agent_name": agent_name,
         }
-        return OpenCall(self._runtime, "tool", invocation, scope, context, fields)
+        return OpenCall(self._runtime, "tool", invocation, scope, context=context, fields=fields)
 
     def retrieval(self, scope: Scope | None, context: Context, *, name: str) -> OpenCall:
         """Begin a retrieval of documents from the source called `name`."""
@@ -281,6 +297,6 @@ class CallSpans:
             "retrieval",
             invocation,
             scope,
-            context,
-            {"operation": "retrieval", "name": name},
+            context=context,
+            fields={"operation": "retrieval", "name": name},
         )

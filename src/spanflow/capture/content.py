@@ -5,16 +5,21 @@ from __future__ import annotations
 import functools
 import os
 
-from opentelemetry.util.genai.environment_variables import (
+from opentelemetry.util.genai.environment_variables import (  # pyright: ignore[reportMissingTypeStubs]
     OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT,
 )
-from opentelemetry.util.genai.utils import get_content_capturing_mode
+from opentelemetry.util.genai.utils import (  # pyright: ignore[reportMissingTypeStubs]
+    get_content_capturing_mode,
+)
 
 __all__ = ["captures_content"]
 
 
 def captures_content() -> bool:
-    """Tell what ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` says now; off unless it says otherwise."""
+    """Tell whether content is captured now; it is not unless the variable says so.
+
+    The variable is ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT``.
+    """
     return _captures(os.environ.get(OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT))
 
 

@@ -115,7 +115,10 @@ def error_event(error: BaseException, at_ns: int, limit: int, attempt: int | Non
 
 
 def json_payload(value: object, limit: int) -> Any:
-    """Return `value` as JSON data no larger than `limit` bytes of text; what is larger becomes its beginning."""
+    """Return `value` as JSON data no larger than `limit` bytes of text.
+
+    What is larger becomes its beginning, with its original size.
+    """
     data = jsonable(value)
     raw = orjson.dumps(data)
     if len(raw) <= limit:

@@ -1,7 +1,8 @@
 """The ``duckdb`` exporter: a standard span exporter over the same journal as capture's.
 
-``OTEL_TRACES_EXPORTER=otlp,duckdb`` finds it by name. Where capture already feeds this journal it adds nothing; it is
-for processes that only export, and for spans handed to it in code. It never raises and never blocks on a lock.
+``OTEL_TRACES_EXPORTER=otlp,duckdb`` finds it by name. Where capture already feeds this journal it
+adds nothing; it is for processes that only export, and for spans handed to it in code. It never
+raises and never blocks on a lock.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class DuckDBSpanExporter(SpanExporter):
     """Exports spans into a DuckDB ledger, through its journal.
 
     Args:
-        ledger: The ledger's path; without it ``SPANFLOW_LEDGER``, else ``spanflow.duckdb`` in the current folder.
+        ledger: The ledger's path; without it ``SPANFLOW_LEDGER``, else ``spanflow.duckdb`` in the
+            current folder.
     """
 
     def __init__(self, ledger: str | Path | None = None) -> None:
@@ -51,7 +53,7 @@ class DuckDBSpanExporter(SpanExporter):
         self._closed = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Append the record of each span of an engagement and of each model call; others are left out."""
+        """Append the record of each span of an engagement and of each model call, of no other."""
         if self._closed:
             return SpanExportResult.FAILURE
         if not self._enabled or self._fed_by_capture():

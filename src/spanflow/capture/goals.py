@@ -1,5 +1,6 @@
-"""Goals that no graph has: told loudly once, with the nearest name, because a typo would make every run abandoned.
+"""Goals that no graph has: told loudly once, with the nearest name.
 
+A typo in a goal would make every run abandoned, and nobody would know why.
 It keeps the names of the steps seen in this process and nothing of any run.
 """
 
@@ -35,7 +36,8 @@ def note_shape(paths: Sequence[str], goals: Iterable[str]) -> None:
                 else f"its steps are {', '.join(sorted(_seen)[:12])}."
             )
             _logger.warning(
-                "spanflow: SPANFLOW_GOALS names %r, but no graph seen so far has a step of that name; %s",
+                "spanflow: SPANFLOW_GOALS names %r, "
+                "but no graph seen so far has a step of that name; %s",
                 goal,
                 hint,
             )
@@ -44,7 +46,8 @@ def note_shape(paths: Sequence[str], goals: Iterable[str]) -> None:
 def misspelt(goals: Iterable[str]) -> dict[str, str]:
     """Return the step that was probably meant for each goal that no graph seen so far has.
 
-    A goal that resembles no step may belong to a graph that has not run yet, and is not in the answer.
+    A goal that resembles no step may belong to a graph that has not run yet, and is not in the
+    answer.
     """
     return {goal: near for goal in goals if goal not in _seen and (near := _near(goal))}
 

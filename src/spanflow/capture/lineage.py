@@ -1,8 +1,9 @@
-"""The thread that ties turns together: engagement id and last turn, carried in the framework's own checkpoints.
+"""The thread that ties turns together, carried in the framework's own checkpoints.
 
-One short scalar travels in the run's ``configurable``; it is read back through the checkpointer, following parents
-where a head lacks it. A bounded cache saves the read on the same worker. What a checkpointer is, its caller knows: here
-it is anything with ``get_tuple``/``aget_tuple``.
+Engagement id and last turn are one short scalar, which travels in the run's ``configurable``; it is
+read back through the checkpointer, following parents where a head lacks it. A bounded cache saves
+the read on the same worker. What a checkpointer is, its caller knows: here it is anything with
+``get_tuple``/``aget_tuple``.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Lineage:
 
 
 def encode(engagement_id: str, trace_id: str, span_id: str) -> str:
-    """Return the scalar that travels: engagement id, trace id and span id of the turn that writes it."""
+    """Return the scalar that travels: engagement id, and trace and span id of the writing turn."""
     return _SEPARATOR.join((engagement_id, trace_id, span_id))
 
 
@@ -63,10 +64,11 @@ def decode(scalar: object) -> Lineage | None:
 
 
 def search(config: Any) -> Generator[Any, Any, Lineage | None]:
-    """Find the lineage of the thread `config` names, as a generator that asks its caller for each read.
+    """Find the lineage of the thread `config` names.
 
-    It yields the config to read and is sent the checkpoint tuple (or None) that the checkpointer gave for it, so that
-    one body serves synchronous and asynchronous checkpointers.
+    This is a generator that asks its caller for each read: it yields the config to read and is sent
+    the checkpoint tuple (or None) that the checkpointer gave for it, so that one body serves
+    synchronous and asynchronous checkpointers.
     """
     for _ in range(_MOST_PARENTS):
         found = yield config

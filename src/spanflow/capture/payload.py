@@ -1,4 +1,4 @@
-"""Whatever a user's code hands us, made safe to write: text that every encoder takes, cut to a limit.
+"""Whatever a user's code hands us, made safe to write: text every encoder takes, cut to a limit.
 
 Never raises and never calls more of the user's code than ``repr``. It knows nothing of spans.
 """
@@ -37,7 +37,7 @@ def clean(value: object, limit: int = 512) -> str:
 
 
 def payload_of(value: object, limit: int) -> Payload:
-    """Return `value` as text of at most `limit` bytes: strings as they are, everything else as JSON.
+    """Return `value` as text of at most `limit` bytes: strings as they are, all else as JSON.
 
     Args:
         value: Anything at all.
@@ -52,15 +52,15 @@ def payload_of(value: object, limit: int) -> Payload:
     return Payload(raw[:limit].decode("utf-8", "ignore"), truncated=True, original_size=len(raw))
 
 
-def jsonable(value: Any, depth: int = 0) -> Any:
+def jsonable(value: Any, depth: int = 0) -> Any:  # noqa: PLR0911 - one answer a kind of value
     """Return `value` as plain JSON data; what JSON cannot say becomes its ``repr``.
 
-    Not-a-number and infinities become text, keys become text, integers past 64 bits become text, and what nests too
-    deeply (or contains itself) ends in its type's name.
+    Not-a-number and infinities become text, keys become text, integers past 64 bits become text,
+    and what nests too deeply (or contains itself) ends in its type's name.
     """
     if value is None or isinstance(value, bool):
         return value
-    kind = type(value)
+    kind = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind is str:
         return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
     if kind is int:
@@ -71,7 +71,7 @@ def jsonable(value: Any, depth: int = 0) -> Any:
         return f"<{kind.__name__}>"
     if isinstance(value, dict):
         return {
-            clean(key, 1_024): jsonable(item, depth + 1)
+            clean(key, 1_024): jsonable(item, depth + 1)  # pyright: ignore[reportUnknownArgumentType]
             for key, item in list(value.items())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
         }
     if isinstance(value, list | tuple | set | frozenset):

@@ -1,7 +1,8 @@
 """The span processor: our identity on every span, and other people's spans in the ledger.
 
-On others' spans it adds our identity keys at start and changes nothing else; it never ends a span. Our own spans carry
-their identity already and are written to the ledger from our own objects, whether they are sampled or not.
+On others' spans it adds our identity keys at start and changes nothing else; it never ends a span.
+Our own spans carry their identity already and are written to the ledger from our own objects,
+whether they are sampled or not.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _IDENTITY = (semconv.ENGAGEMENT_ID, semconv.TURN_ID, semconv.STEP_ID)
 
 
 class JourneyProcessor(SpanProcessor):
-    """Stamps identity on spans as they start and hands others' spans to the tally and the journal as they end."""
+    """Stamps identity on spans as they start; others' spans go to tally and journal as they end."""
 
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
@@ -75,7 +76,9 @@ _attached: list[tuple[object, JourneyProcessor]] = []
 
 
 def attach(runtime: Runtime | None) -> bool:
-    """Let the processor of the global tracer provider serve `runtime` (None: nobody); add it where there is none.
+    """Let the processor of the global tracer provider serve `runtime` (None: nobody).
+
+    Where the provider has no processor of ours yet, it is added.
 
     Returns:
         Whether the provider takes processors (the SDK's does, the API's own does not).
@@ -100,10 +103,14 @@ def _stamp(span: Span, parent_context: Context | None) -> None:
     scope = scopes.current.get()
     if scope is scopes.OFF:
         return
-    if scope is not None and scope.turn is not None and scope.turn.ended:
+    if (
+        scope is not None
+        and scope.turn is not None
+        and scope.turn.ended
         # A task that outlived its turn: only what it does in that trace is still part of it.
-        if f"{span.get_span_context().trace_id:032x}" != scope.turn.trace_id:
-            return
+        and f"{span.get_span_context().trace_id:032x}" != scope.turn.trace_id
+    ):
+        return
     parent = trace.get_current_span(parent_context)
     if scope is None or scope.turn is None:
         _inherit(span, parent)
@@ -121,7 +128,7 @@ def _identify(span: Span, scope: scopes.Scope) -> None:
 
 
 def _inherit(span: Span, parent: trace.Span) -> None:
-    """Take the identity from the parent span, for code that was given only the OpenTelemetry context."""
+    """Take the identity from the parent span, for code given only the OpenTelemetry context."""
     ours = scopes.places.get(f"{parent.get_span_context().span_id:016x}")
     if ours is not None:
         _identify(span, ours)

@@ -1,6 +1,7 @@
 """Turns a finished span, ours or anybody's, into the record the ledger keeps of it.
 
-The same function serves the span processor (others' spans) and the exporter (all spans), so both say the same.
+The same function serves the span processor (others' spans) and the exporter (all spans), so both
+say the same.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ def record_of(
         reading: What :func:`~spanflow.capture.dialects.read_span` made of it.
         limit: The longest payload kept, in bytes.
 
-    What was said (prompts, answers, arguments, results) is kept only where content capture is on, whoever wrote it
-    on the span.
+    What was said (prompts, answers, arguments, results) is kept only where content capture is on,
+    whoever wrote it on the span.
     """
     attributes: Mapping[str, Any] = span.attributes or {}
     content = captures_content()
@@ -199,7 +200,7 @@ def _ours(span: ReadableSpan, attributes: Mapping[str, Any], record: dict[str, A
 
 
 def _events(span: ReadableSpan, *, content: bool) -> list[dict[str, Any]] | None:
-    """Return a span's events as a record holds them, without what was said unless `content` is kept."""
+    """Return a span's events as a record holds them; what was said only where `content` is kept."""
     found: list[dict[str, Any]] = []
     for event in span.events:
         attributes: Mapping[str, Any] = event.attributes or {}

@@ -1,7 +1,7 @@
 """Where we are: the turn, the nested graph and the step that the running code belongs to.
 
-A plain ``ContextVar`` holds it, because a key in the OpenTelemetry context does not survive other instrumentors that
-attach contexts of their own. This module holds the place and decides nothing.
+A plain ``ContextVar`` holds it, because a key in the OpenTelemetry context does not survive other
+instrumentors that attach contexts of their own. This module holds the place and decides nothing.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from spanflow.capture.frame import Frame
     from spanflow.capture.step import Step
-    from spanflow.capture.turn import Frame, Turn
+    from spanflow.capture.turn import Turn
 
 __all__ = ["OFF", "Scope", "current", "live", "places"]
 
 
 class Scope:
-    """A place in a turn: the frame (the turn itself or a nested graph) and the step, where there is one."""
+    """A place in a turn: the frame (the turn itself or a nested graph) and the step, if any."""
 
     __slots__ = ("__weakref__", "frame", "step", "turn")
 
@@ -34,7 +35,10 @@ OFF = Scope(None, None, None)
 current: ContextVar[Scope | None] = ContextVar("spanflow_scope", default=None)
 
 places: weakref.WeakValueDictionary[str, Scope] = weakref.WeakValueDictionary()
-"""Scopes of the turns and steps that are open now, by span id in hex; weak, so that nothing can pile up here."""
+"""Scopes of the turns and steps that are open now, by span id in hex.
+
+Weak, so that nothing can pile up here.
+"""
 
 
 def live() -> Scope | None:

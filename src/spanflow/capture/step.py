@@ -1,7 +1,7 @@
 """A step: one execution of one node, all its attempts together, and what is written of it.
 
-A failed attempt *parks* the step with its end time; a new attempt un-parks it; the frame ends it for good. This module
-knows OpenTelemetry and no framework.
+A failed attempt *parks* the step with its end time; a new attempt un-parks it; the frame ends it
+for good. This module knows OpenTelemetry and no framework.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from spanflow.tally import Totals
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
-    from spanflow.capture.turn import Frame
+    from spanflow.capture.frame import Frame
 
 __all__ = ["Step"]
 
@@ -65,8 +65,8 @@ class Step:
         key: str,
         superstep: int | None,
         parent: Step | None,
-        agent_name: str | None,
         *,
+        agent_name: str | None = None,
         cached: bool = False,
     ) -> None:
         turn = frame.turn
@@ -160,7 +160,7 @@ class Step:
         self.status = "running"
 
     def fail_attempt(self, status: str, error: BaseException) -> None:
-        """Note that an attempt failed or was cancelled, and park the step until somebody says what follows.
+        """Note that an attempt failed or was cancelled, and park the step until it is settled.
 
         Args:
             status: ``failed`` or ``cancelled``.
@@ -168,7 +168,7 @@ class Step:
         """
         self.ended_ns = time.time_ns()
         if status == "failed" and error is not self.inner_error:
-            # One that came up from a step inside this one is that step's event: an error is counted once.
+            # One that came up from a step inside this one is that step's event: counted once.
             limit = self.frame.runtime.payload_bytes
             self.add_event(error_event(error, self.ended_ns, limit, self.attempts))
         if self.parent is not None:
@@ -237,7 +237,7 @@ class Step:
 
 
 def _declared(goals: tuple[str, ...], path: str, name: str) -> str | None:
-    """Return the goal a step outside the known topology fulfils (a task, a graph made while running)."""
+    """Return the goal of a step outside the known topology (a task, a graph made while running)."""
     if path in goals:
         return path
     return name if name in goals and "/" in path else None

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 __all__ = ["CallLog", "usage_attributes"]
 
 _MOST_PARENTS = 10_000
-"""Parents remembered of other people's spans in one place; past that, nesting is left to the ledger."""
+"""Parents remembered of others' spans in one place; past that, nesting is left to the ledger."""
 
 
 class CallLog:
-    """Calls reported from one place, by whoever reported them; judged once, when the place closes."""
+    """Calls reported from one place, by whoever reported them; judged once, as the place closes."""
 
     __slots__ = ("_calls", "_parents", "_scopes", "tool_calls")
 
@@ -58,7 +58,7 @@ class CallLog:
 
 
 def usage_attributes(totals: Totals) -> dict[str, AttributeValue]:
-    """Return what calls add up to as span attributes; none where there were no calls, and no unknown ones."""
+    """Return what calls add up to as span attributes; none for no calls, and no unknown ones."""
     if not totals.llm_calls and not totals.tool_calls:
         return {}
     return {

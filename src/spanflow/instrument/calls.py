@@ -1,8 +1,8 @@
 """LangChain's model, tool and retriever callbacks become calls.
 
-Parents come from the map of run ids that the callbacks themselves build. A call's span is made current only inside a
-*fence* (see ``fences``), in the caller's own task, and the fence puts the caller's context back. This module knows
-LangChain and nothing of graphs.
+Parents come from the map of run ids that the callbacks themselves build. A call's span is made
+current only inside a *fence* (see ``fences``), in the caller's own task, and the fence puts the
+caller's context back. This module knows LangChain and nothing of graphs.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ places: dict[UUID, Place] = {}
 def place_of(parent_run_id: UUID | None) -> Place | None:
     """Return where a run with this parent stands; None for a run outside every turn, call or scope.
 
-    The run-id map decides. Where it does not know the parent (a task that outlived its node, callbacks of the user's
-    own), the scope of the running code does.
+    The run-id map decides. Where it does not know the parent (a task that outlived its node,
+    callbacks of the user's own), the scope of the running code does.
     """
     if parent_run_id is not None:
         known = places.get(parent_run_id)
@@ -83,20 +83,19 @@ class CallHandler(BaseCallbackHandler):
     """Opens a call when LangChain says one begins and ends it when LangChain says how it ended."""
 
     run_inline = True
-    ignore_chain = True
-    ignore_agent = False
+    # Plain attributes where LangChain has properties: it reads them at every callback.
+    ignore_chain = True  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
+    ignore_agent = False  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime: Runtime | None = runtime
         self._spans = CallSpans(runtime)
 
     def use(self, runtime: Runtime | None) -> None:
-        """Serve another runtime, or none: the hook that brings this handler to LangChain cannot be undone."""
+        """Serve another runtime, or none: the hook that brings us to LangChain cannot be undone."""
         self.runtime = runtime
         if runtime is not None:
             self._spans = CallSpans(runtime)
-
-    # -- models --------------------------------------------------------------------------------------------------
 
     @guarded("calls.on_chat_model_start")
     def on_chat_model_start(
@@ -110,7 +109,15 @@ class CallHandler(BaseCallbackHandler):
         **kwargs: Any,
     ) -> None:
         """Begin a chat call."""
-        self._begin_model(serialized, messages, run_id, parent_run_id, metadata, kwargs, "chat")
+        self._begin_model(
+            run_id,
+            parent_run_id,
+            serialized=serialized,
+            inputs=messages,
+            metadata=metadata,
+            kwargs=kwargs,
+            operation="chat",
+        )
 
     @guarded("calls.on_llm_start")
     def on_llm_start(
@@ -125,15 +132,22 @@ class CallHandler(BaseCallbackHandler):
     ) -> None:
         """Begin a text completion."""
         self._begin_model(
-            serialized, prompts, run_id, parent_run_id, metadata, kwargs, "text_completion"
+            run_id,
+            parent_run_id,
+            serialized=serialized,
+            inputs=prompts,
+            metadata=metadata,
+            kwargs=kwargs,
+            operation="text_completion",
         )
 
     def _begin_model(  # noqa: PLR0913 - the callback's own parameters
         self,
-        serialized: dict[str, Any] | None,
-        inputs: list[Any],
         run_id: UUID,
         parent_run_id: UUID | None,
+        *,
+        serialized: dict[str, Any] | None,
+        inputs: list[Any],
         metadata: dict[str, Any] | None,
         kwargs: dict[str, Any],
         operation: str,
@@ -142,7 +156,7 @@ class CallHandler(BaseCallbackHandler):
         if where is None:
             return
         scope, context = where
-        params = kwargs.get("invocation_params") or {}
+        params: dict[str, Any] = kwargs.get("invocation_params") or {}
         call = self._spans.inference(
             scope,
             context,
@@ -155,7 +169,7 @@ class CallHandler(BaseCallbackHandler):
         self._began(run_id, scope, call)
 
     @guarded("calls.on_llm_new_token")
-    def on_llm_new_token(self, token: str, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
+    def on_llm_new_token(self, token: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """Note the first piece of a streamed answer."""
         place = places.get(run_id)
         if place is not None and place.call is not None:
@@ -170,16 +184,14 @@ class CallHandler(BaseCallbackHandler):
 
     @guarded("calls.on_llm_error")
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """End a call to a model that failed; what it had spent until then is kept where it is known."""
+        """End a call to a model that failed; what it had spent is kept where it is known."""
         call = self._ended(run_id)
         if call is not None:
             usage = messages.describe_response(call, kwargs.get("response"), self._limit)
             call.end(usage, error, status=_status_of(error))
 
-    # -- tools ---------------------------------------------------------------------------------------------------
-
     @guarded("calls.on_tool_start")
-    def on_tool_start(
+    def on_tool_start(  # noqa: PLR0913 - the callback's own parameters
         self,
         serialized: dict[str, Any] | None,
         input_str: str,
@@ -229,8 +241,6 @@ class CallHandler(BaseCallbackHandler):
         if call is not None:
             call.end(error=error, status=_status_of(error))
 
-    # -- retrievers ----------------------------------------------------------------------------------------------
-
     @guarded("calls.on_retriever_start")
     def on_retriever_start(
         self,
@@ -254,7 +264,7 @@ class CallHandler(BaseCallbackHandler):
 
     @guarded("calls.on_retriever_end")
     def on_retriever_end(self, documents: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """End a retrieval with the number of documents found (and the documents, with content capture on)."""
+        """End a retrieval, with the documents found where content is captured."""
         call = self._ended(run_id)
         if call is None:
             return
@@ -269,10 +279,11 @@ class CallHandler(BaseCallbackHandler):
         if call is not None:
             call.end(error=error, status=_status_of(error))
 
-    # -- embeddings (LangChain has no callbacks for them; see fences) ----------------------------------------------
+    def begin_embeddings(self, model: object) -> OpenCall | None:
+        """Begin a call that embeds texts with `model`, an instance of LangChain's ``Embeddings``.
 
-    def begin_embeddings(self, model: Any) -> OpenCall | None:
-        """Begin a call that embeds texts with `model`, an instance of LangChain's ``Embeddings``."""
+        LangChain has no callbacks for embeddings; their fence calls this.
+        """
         if self.runtime is None or scopes.current.get() is scopes.OFF or others_cover("embeddings"):
             return None
         place = place_of(None)
@@ -284,8 +295,6 @@ class CallHandler(BaseCallbackHandler):
             provider=messages.provider_of_class(type(model)),
             model=messages.model_attribute(model),
         )
-
-    # -- the map -------------------------------------------------------------------------------------------------
 
     @property
     def _limit(self) -> int:
@@ -314,10 +323,10 @@ class CallHandler(BaseCallbackHandler):
 
 
 def others_cover(kind: str) -> bool:
-    """Whether another framework instrumentor reports calls of this kind now; asked at each call, never at install.
+    """Whether another framework instrumentor reports calls of this kind now.
 
-    OpenInference and OpenLLMetry report models, tools and retrievers of LangChain; the official instrumentor models
-    and tools.
+    Asked at each call, never at install. OpenInference and OpenLLMetry report models, tools and
+    retrievers of LangChain; the official instrumentor models and tools.
     """
     for module, kinds in _OTHERS.items():
         loaded = sys.modules.get(module)
@@ -339,9 +348,10 @@ _OTHERS = {
 
 
 def _nearest(place: Place | None) -> Context:
-    """Return the context a call's span starts in: the user's own span inside this very step, else the place's.
+    """Return the context a call's span starts in.
 
-    The ambient span is only believed where our processor saw it start inside the same step.
+    It is that of the user's own span inside this very step, else the place's. The ambient span is
+    only believed where our processor saw it start inside the same step.
     """
     ambient = otel_context.get_current()
     if place is None or place.scope is None:

@@ -1,14 +1,14 @@
-"""Fences around LangChain's public calls: inside, a call's span is current; outside, nothing has changed.
+"""Fences around LangChain's public calls: a call's span is current inside, and nowhere else.
 
-A callback that begins a call may put its context in place (:func:`enter`) only when the running code stands inside a
-fence, because the fence, in the caller's own task, puts the caller's context back whatever happens. Embeddings have no
-callbacks, so their fence begins and ends the call itself.
+A callback that begins a call may put its context in place (:func:`enter`) only when the running
+code stands inside a fence, because the fence, in the caller's own task, puts the caller's context
+back whatever happens. Embeddings have no callbacks, so their fence begins and ends the call itself.
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import wrapt
 from opentelemetry import context as otel_context
@@ -29,11 +29,11 @@ _standing: ContextVar[bool] = ContextVar("spanflow_fence", default=False)
 _embedding: ContextVar[bool] = ContextVar("spanflow_embedding", default=False)
 """Inside an embedding method: what it calls of itself is the same call."""
 
-_WRAPPED: list[tuple[Any, str]] = []
+_WRAPPED: list[tuple[type[Any], str]] = []
 
 
 def enter(context: Context) -> None:
-    """Make `context` current until the fence around the running code ends; without a fence, do nothing."""
+    """Make `context` current until the fence around us ends; without a fence, do nothing."""
     if _standing.get():
         _standing.set(False)
         otel_context.attach(context)  # never detached: the fence restores what was there before
@@ -45,7 +45,7 @@ class _Kept:
     __slots__ = ("_context", "_fence")
 
     def __enter__(self) -> None:
-        # Attaching gives the token that takes the caller's own value back, whatever is attached in between.
+        # This token takes the caller's own value back, whatever is attached in between.
         self._context = otel_context.attach(otel_context.get_current())
         self._fence = _standing.set(True)
 
@@ -83,7 +83,7 @@ def _around_stream(
 
 
 def _each(inner: Iterator[Any]) -> Iterator[Any]:
-    """Fence each step of a stream: between two pieces the consumer's context is the consumer's own."""
+    """Fence each step of a stream: between two pieces the context is the consumer's own."""
     inside: Context | None = None
     try:
         while True:
@@ -148,7 +148,7 @@ def install(owner: type[Any], names: tuple[str, ...]) -> None:
 
 
 def install_embeddings(begin: Callable[[Any], OpenCall | None]) -> None:
-    """Make calls of what LangChain's embeddings do; `begin` opens one, or says that nobody wants it."""
+    """Make calls of what LangChain's embeddings do; `begin` opens one, or says nobody wants it."""
     _Embeddings.begin = begin
     cover_embeddings()
 
@@ -162,9 +162,10 @@ class _Embeddings:
 
 
 def cover_embeddings() -> None:
-    """Wrap the embedding methods of every class there is by now; called again whenever a turn opens.
+    """Wrap the embedding methods of every class there is by now.
 
-    ``Embeddings`` is a plain base class without a hook that every subclass passes through.
+    Called again whenever a turn opens, for ``Embeddings`` is a plain base class without a hook that
+    every subclass passes through.
     """
     begin = _Embeddings.begin
     if begin is None:
@@ -188,7 +189,7 @@ _EMBED = ("embed_documents", "embed_query", "aembed_documents", "aembed_query")
 
 
 def _embeds(begin: Callable[[Any], OpenCall | None], *, asynchronous: bool) -> Callable[..., Any]:
-    """Return the wrapper that makes one call of an embedding method, however many of its own methods it uses."""
+    """Return the wrapper that makes one call of an embedding method and all it calls of itself."""
 
     def open_call(instance: Any) -> OpenCall | None:
         try:
@@ -239,7 +240,7 @@ def _finish(call: OpenCall, error: BaseException | None) -> None:
         report("fences.embeddings", problem)
 
 
-def _wrap(owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
+def _wrap(owner: type[Any], name: str, wrapper: Callable[..., Any]) -> None:
     if isinstance(vars(owner).get(name), wrapt.FunctionWrapper):
         return
     wrapt.wrap_function_wrapper(owner, name, wrapper)
@@ -253,4 +254,4 @@ def uninstall() -> None:
         owner, name = _WRAPPED.pop()
         current = vars(owner).get(name)
         if isinstance(current, wrapt.FunctionWrapper):
-            setattr(owner, name, current.__wrapped__)
+            setattr(owner, name, cast("Any", current).__wrapped__)

@@ -1,14 +1,15 @@
 """LangGraph's runs become turns and its nodes steps.
 
-``Pregel.stream`` and ``Pregel.astream`` are wrapped (``invoke`` and ``ainvoke`` go through them); steps come from one
-public callback handler. Around each piece of a stream the turn's context and scope are put in place and taken away
-again, in the same task. This module knows LangGraph and nothing of storage.
+``Pregel.stream`` and ``Pregel.astream`` are wrapped (``invoke`` and ``ainvoke`` go through them);
+steps come from one public callback handler. What is done around each piece of a stream is in
+``runs``. This module knows LangGraph and nothing of storage.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
 
 import wrapt
 from langgraph.callbacks import GraphCallbackHandler
@@ -18,20 +19,20 @@ from opentelemetry import trace
 
 from spanflow.capture import scope as scopes
 from spanflow.capture.content import captures_content
-from spanflow.capture.events import Event, error_event, json_payload
+from spanflow.capture.events import Event, json_payload
 from spanflow.capture.payload import clean
-from spanflow.capture.scope import Scope
-from spanflow.capture.turn import Frame, Nested, Turn
 from spanflow.guard import guarded, report
 from spanflow.instrument import fences, opening
 from spanflow.instrument.calls import Place, place_of, places
+from spanflow.instrument.runs import astreamed, streamed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from langgraph.callbacks import GraphInterruptEvent
 
+    from spanflow.capture.frame import Frame
     from spanflow.capture.runtime import Runtime
     from spanflow.capture.step import Step
 
@@ -44,17 +45,18 @@ class GraphHandler(GraphCallbackHandler):
     """Turns LangGraph's callbacks into steps: one handler for the whole process."""
 
     run_inline = True
-    ignore_llm = True
-    ignore_agent = True
-    ignore_retriever = True
+    # Plain attributes where LangChain has properties: it reads them at every callback.
+    ignore_llm = True  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
+    ignore_agent = True  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
+    ignore_retriever = True  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride]
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime: Runtime | None = runtime
 
     @guarded("langgraph.on_chain_start")
-    def on_chain_start(
+    def on_chain_start(  # noqa: PLR0913 - the callback's own parameters
         self,
-        serialized: dict[str, Any] | None,  # noqa: ARG002 - the callback's own parameters
+        serialized: dict[str, Any] | None,  # noqa: ARG002
         inputs: Any,  # noqa: ARG002
         *,
         run_id: UUID,
@@ -93,7 +95,10 @@ class GraphHandler(GraphCallbackHandler):
 
     @guarded("langgraph.on_chain_error")
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
-        """End or park the step whose node did not return: failure, cancellation and control flow told apart by type."""
+        """End or park the step whose node did not return.
+
+        Failure, cancellation and control flow are told apart by type.
+        """
         step = _left(run_id)
         if step is None:
             return
@@ -133,9 +138,8 @@ def _start_step(
     places[run_id] = Place(step.scope, step.context, metadata[_NAMESPACE], step_key=step.key)
     frame.turn.runs.add(run_id)
     scopes.current.set(step.scope)
-    otel_context.attach(
-        step.context
-    )  # not detached: restored below, or by the stream around this run
+    # Not detached: put back when the node has left, or by the stream around this run.
+    otel_context.attach(step.context)
 
 
 def _left(run_id: UUID) -> Step | None:
@@ -147,180 +151,42 @@ def _left(run_id: UUID) -> Step | None:
     step = place.scope.step
     if place.step_key is None or step is None:
         return None
+    parent = step.parent
+    outer = step.frame if parent is None or parent is step.frame.parent_step else parent
     if scopes.current.get() is step.scope:
-        outer = step.parent.scope if step.parent is not step.frame.parent_step else None
-        scopes.current.set(outer or step.frame.scope)
+        scopes.current.set(outer.scope)
     if trace.get_current_span() is step.span:
-        outer_context = step.frame.context if step.parent is step.frame.parent_step else None
-        if outer_context is None and step.parent is not None:
-            outer_context = step.parent.context
-        otel_context.attach(outer_context or step.frame.context)
+        otel_context.attach(outer.context)
     return step
 
 
 def _note_wait(step: Step, error: GraphInterrupt) -> None:
-    """Put the interrupts a node raised on its step: ids, and payloads where content capture allows."""
+    """Put the interrupts a node raised on its step: ids, and payloads where content is captured."""
     runtime = step.frame.runtime
-    interrupts = error.args[0] if error.args and isinstance(error.args[0], list | tuple) else ()
+    told: Any = error.args[0] if error.args else ()
+    interrupts = cast("Sequence[Any]", told) if isinstance(told, list | tuple) else ()
     import time  # noqa: PLC0415 - only when a run pauses
 
-    for interrupt in interrupts:  # pyright: ignore[reportUnknownVariableType]
-        payload: dict[str, Any] = {"id": clean(getattr(interrupt, "id", ""))}  # pyright: ignore[reportUnknownArgumentType]
+    for interrupt in interrupts:
+        payload: dict[str, Any] = {"id": clean(getattr(interrupt, "id", ""))}
         if captures_content():
             payload["payload"] = json_payload(
-                getattr(interrupt, "value", None),  # pyright: ignore[reportUnknownArgumentType]
-                runtime.payload_bytes,
+                getattr(interrupt, "value", None), runtime.payload_bytes
             )
         step.add_event(Event("wait", "wait", time.time_ns(), payload))
-
-
-# -- the wrapper -----------------------------------------------------------------------------------------------------
-
-
-class _Inside:
-    """Puts a scope and a context in place for one piece of a stream, and takes both away in the same task."""
-
-    __slots__ = ("_context", "_scope", "_tokens")
-
-    def __init__(self, scope: Scope, context: Any) -> None:
-        self._scope = scope
-        self._context = context
-
-    def __enter__(self) -> None:
-        self._tokens = (
-            scopes.current.set(self._scope),
-            otel_context.attach(self._context) if self._context is not None else None,
-        )
-
-    def __exit__(self, *_: object) -> None:
-        scope, context = self._tokens
-        if context is not None:
-            otel_context.detach(context)
-        scopes.current.reset(scope)
-
-
-class _Run:
-    """One wrapped run of a graph: opens its frame at the first piece and closes it however the stream ends."""
-
-    __slots__ = ("_frame", "_inside", "_opening")
-
-    def __init__(self, run: opening.Opening) -> None:
-        self._opening = run
-        self._frame: Frame | None = None
-        self._inside = _Inside(scopes.OFF, None)
-
-    def open(self, lineage: Any) -> None:
-        """Open the turn, or the nested graph; a failure of ours leaves the run uncaptured."""
-        try:
-            frame = self._opening.open(lineage)
-        except Exception as error:  # noqa: BLE001 - the fail-open boundary
-            report("langgraph.open", error)
-            return
-        self._frame = frame
-        self._inside = _Inside(frame.scope, frame.context)
-
-    def inside(self) -> _Inside:
-        """Return the context manager that puts this run's scope and context in place."""
-        return self._inside
-
-    def close(self, outcome: str, error: BaseException | None = None) -> None:
-        """Close the frame and forget its runs."""
-        frame = self._frame
-        if frame is None:
-            return
-        try:
-            if isinstance(frame, Turn):
-                if frame.paused or (outcome in ("left", "completed") and frame.waiting is not None):
-                    outcome = "paused" if outcome in ("completed", "left") else outcome
-                _blame(frame, error)
-                frame.close(outcome, error)
-                self._opening.closed(frame)
-            elif isinstance(frame, Nested):
-                frame.close(outcome, error)
-        except Exception as problem:  # noqa: BLE001 - the fail-open boundary
-            report("langgraph.close", problem)
-        finally:
-            for run_id in frame.runs:
-                places.pop(run_id, None)
-            frame.runs.clear()
-
-
-def _blame(turn: Turn, error: BaseException | None) -> None:
-    """Give a timeout to the step that ran out of time: its attempt only saw that it was cancelled."""
-    name = getattr(error, "node", None)
-    if error is None or not isinstance(name, str):
-        return
-    for step in list(turn.open.values()):
-        if step.parked and step.status == "cancelled" and step.path.rpartition("/")[2] == name:
-            step.status, step.error = "failed", error
-            step.add_event(
-                error_event(error, step.ended_ns, turn.runtime.payload_bytes, step.attempts)
-            )
-
-
-def _outcome_of(error: BaseException) -> str:
-    if isinstance(error, GeneratorExit):
-        return "left"
-    if isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
-        return "cancelled"
-    if isinstance(error, GraphBubbleUp):
-        return "paused"
-    return "failed"
-
-
-def _streamed(inner: Any, run: opening.Opening) -> Generator[Any, Any, Any]:
-    """Yield what `inner` yields, with the turn around each piece."""
-    turn = _Run(run)
-    turn.open(run.find())
-    try:
-        while True:
-            with turn.inside():
-                try:
-                    piece = next(inner)
-                except StopIteration:
-                    break
-            yield piece
-    except BaseException as error:
-        with turn.inside():
-            inner.close()
-        turn.close(_outcome_of(error), error)
-        raise
-    turn.close("completed")
-
-
-async def _astreamed(inner: Any, run: opening.Opening) -> AsyncGenerator[Any, Any]:
-    """Yield what `inner` yields, with the turn around each piece."""
-    turn = _Run(run)
-    turn.open(await run.afind())
-    try:
-        while True:
-            with turn.inside():
-                try:
-                    piece = await anext(inner)
-                except StopAsyncIteration:
-                    break
-            yield piece
-    except BaseException as error:
-        try:
-            with turn.inside():
-                await inner.aclose()
-        finally:
-            turn.close(_outcome_of(error), error)
-        raise
-    turn.close("completed")
 
 
 class _Installed:
     """What is wrapped in this process."""
 
     handler: GraphHandler | None = None
-    wrapped: tuple[tuple[Any, str], ...] = ()
+    wrapped: tuple[tuple[type[Any], str], ...] = ()
 
 
 def install(runtime: Runtime) -> None:
     """Wrap LangGraph's runs, once; a second call only changes whom they serve."""
-    from langgraph.pregel import Pregel  # noqa: PLC0415 - LangGraph is loaded by now
-    from langgraph.pregel import _loop as loops  # noqa: PLC0415 - cached nodes fire no callback
+    pregel: Any = import_module("langgraph.pregel")
+    loops: Any = import_module("langgraph.pregel._loop")  # cached nodes fire no callback
 
     if _Installed.handler is not None:
         _Installed.handler.runtime = runtime
@@ -328,10 +194,10 @@ def install(runtime: Runtime) -> None:
         _Installed.handler = GraphHandler(runtime)
     if _Installed.wrapped:
         return
-    targets: list[tuple[Any, str]] = []
+    targets: list[tuple[type[Any], str]] = []
     for owner, name, wrapper in (
-        (Pregel, "stream", _wrapper(_streamed)),
-        (Pregel, "astream", _wrapper(_astreamed)),
+        (pregel.Pregel, "stream", _wrapper(streamed)),
+        (pregel.Pregel, "astream", _wrapper(astreamed)),
         (getattr(loops, "SyncPregelLoop", None), "match_cached_writes", _matched),
         (getattr(loops, "AsyncPregelLoop", None), "amatch_cached_writes", _amatched),
     ):
@@ -346,13 +212,13 @@ def uninstall() -> None:
     for owner, name in _Installed.wrapped:
         current = vars(owner).get(name)
         if isinstance(current, wrapt.FunctionWrapper):
-            setattr(owner, name, current.__wrapped__)
+            setattr(owner, name, cast("Any", current).__wrapped__)
     _Installed.wrapped = ()
     if _Installed.handler is not None:
         _Installed.handler.runtime = None
 
 
-def _wrapper(streamed: Callable[[Any, opening.Opening], Any]) -> Callable[..., Any]:
+def _wrapper(around: Callable[[Any, opening.Opening], Any]) -> Callable[..., Any]:
     def wrapper(wrapped: Callable[..., Any], graph: Any, args: Any, kwargs: Any) -> Any:
         handler = _Installed.handler
         if handler is None or handler.runtime is None:
@@ -365,12 +231,9 @@ def _wrapper(streamed: Callable[[Any, opening.Opening], Any]) -> Callable[..., A
         if run is None:
             return wrapped(*args, **kwargs)
         fences.cover_embeddings()
-        return streamed(wrapped(*run.args, **run.kwargs), run)
+        return around(wrapped(*run.args, **run.kwargs), run)
 
     return wrapper
-
-
-# -- cached nodes ----------------------------------------------------------------------------------------------------
 
 
 def _matched(wrapped: Callable[..., Any], _loop: Any, args: Any, kwargs: Any) -> Any:
@@ -392,7 +255,7 @@ def _note_cached(tasks: Any) -> None:
     if not tasks or scope is None or scope.frame is None:
         return
     for task in tasks:
-        metadata = task.config.get("metadata") or {}
+        metadata: dict[str, Any] = task.config.get("metadata") or {}
         superstep = metadata.get("langgraph_step")
         step = scope.frame.start_step(
             str(task.name),

@@ -1,14 +1,15 @@
-"""Reads LangChain's requests and responses: provider, model, usage, and messages where content is captured.
+"""Reads LangChain's requests and responses: provider, model, usage, and what was said.
 
-Everything is read defensively: a response of an unknown shape is a call without usage, never an error.
+Messages are read only where content is captured. Everything is read defensively: a response of an
+unknown shape is a call without usage, never an error.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
-from opentelemetry.util.genai.types import (
+from opentelemetry.util.genai.types import (  # pyright: ignore[reportMissingTypeStubs]
     InputMessage,
     MessagePart,
     OutputMessage,
@@ -58,7 +59,7 @@ def provider_of(serialized: dict[str, Any] | None, metadata: dict[str, Any] | No
     if isinstance(told, str) and told:
         return _PROVIDERS.get(told, clean(told))
     path = (serialized or {}).get("id")
-    return clean(path[-1]).lower() if isinstance(path, list) and path else "unknown"
+    return clean(_listed(path)[-1]).lower() if isinstance(path, list) and path else "unknown"
 
 
 def provider_of_class(kind: type) -> str:
@@ -103,8 +104,9 @@ def describe_request(call: OpenCall, inputs: list[Any], params: dict[str, Any], 
             setattr(invocation, ours, value)
     if not call.captures_content or not inputs:
         return
-    asked = inputs[0] if isinstance(inputs[0], list) else [inputs[0]]
-    invocation.input_messages = [InputMessage(_role(m), _parts(m, limit)) for m in asked]
+    invocation.input_messages = [
+        InputMessage(_role(m), _parts(m, limit)) for m in _listed(inputs[0])
+    ]
     _keep_on_record(call, semconv.GEN_AI_INPUT_MESSAGES, invocation.input_messages, limit)
 
 
@@ -154,11 +156,11 @@ def _generations(response: Any) -> list[Any]:
     groups = getattr(response, "generations", None)
     if not isinstance(groups, list):
         return []
-    return [g for group in groups for g in (group if isinstance(group, list) else [group])]  # pyright: ignore[reportUnknownVariableType]
+    return [g for group in _listed(groups) for g in _listed(group)]
 
 
 def _usage(answers: list[Any], llm_output: Any) -> Usage:
-    """Read ``usage_metadata``; else the provider's own ``token_usage``. Several choices share one usage."""
+    """Read ``usage_metadata``, else the provider's own ``token_usage``; choices share one usage."""
     told = _first(getattr(m, "usage_metadata", None) for m in answers)
     if told:
         given, produced = (
@@ -187,7 +189,10 @@ def _role(message: Any) -> str:
 
 
 def _parts(message: Any, limit: int) -> list[MessagePart]:
-    """Return a message as the parts the GenAI conventions know; what is neither text nor tool call is JSON text."""
+    """Return a message as the parts the GenAI conventions know.
+
+    What is neither text nor tool call becomes JSON text.
+    """
     if isinstance(message, str):
         return [TextPart(payload_of(message, limit).text)]
     content = getattr(message, "content", message)
@@ -197,10 +202,9 @@ def _parts(message: Any, limit: int) -> list[MessagePart]:
             ToolCallResponsePart(response=text, id=_text(getattr(message, "tool_call_id", None)))
         ]
     parts: list[MessagePart] = []
-    blocks = content if isinstance(content, list) else [content]  # pyright: ignore[reportUnknownVariableType]
-    for block in blocks:  # pyright: ignore[reportUnknownVariableType]
-        text = block.get("text") if isinstance(block, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        value: object = text if isinstance(text, str) else block  # pyright: ignore[reportUnknownVariableType]
+    for block in _listed(content):
+        text = _dict(block).get("text")
+        value = text if isinstance(text, str) else block
         if value != "":
             parts.append(TextPart(payload_of(value, limit).text))
     for request in getattr(message, "tool_calls", None) or ():
@@ -230,7 +234,7 @@ def _plain(message: Any) -> dict[str, Any]:
 
 
 def _first(values: Iterable[Any]) -> dict[str, Any] | None:
-    return next((value for value in values if isinstance(value, dict) and value), None)  # pyright: ignore[reportUnknownVariableType]
+    return next((found for value in values if (found := _dict(value))), None)
 
 
 def _info(generation: Any) -> dict[str, Any]:
@@ -238,7 +242,11 @@ def _info(generation: Any) -> dict[str, Any]:
 
 
 def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _listed(value: Any) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else [value]
 
 
 def _text(value: Any) -> str | None:

@@ -1,12 +1,12 @@
-"""How a run of a graph becomes a turn: whose it is, what was said about it, and what is handed on to LangGraph.
+"""How a run of a graph becomes a turn: whose it is, what was said about it, what is handed on.
 
-The run's config is copied, never changed; into the copy go our callback handler and, where a checkpointer will save it,
-one short scalar.
+The run's config is copied, never changed; into the copy go our callback handler and, where a
+checkpointer will save it, one short scalar.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables.config import var_child_runnable_config
@@ -17,19 +17,20 @@ from spanflow import semconv
 from spanflow.capture import lineage as lineages
 from spanflow.capture import scope as scopes
 from spanflow.capture.events import json_payload
+from spanflow.capture.frame import Nested
 from spanflow.capture.goals import note_shape
+from spanflow.capture.identity import Identity
 from spanflow.capture.payload import clean
 from spanflow.capture.runtime import new_engagement_id
-from spanflow.capture.turn import Identity, Nested, Turn
+from spanflow.capture.turn import Turn
 from spanflow.guard import diagnose, report
 from spanflow.instrument.topology import shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
     from spanflow.capture.lineage import Lineage
     from spanflow.capture.runtime import Runtime
-    from spanflow.capture.turn import Frame
 
 __all__ = ["Opening", "prepare"]
 
@@ -93,7 +94,7 @@ class Opening:
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
         self.handler: Any = None
-        layers = [var_child_runnable_config.get() or {}, graph.config or {}, config]
+        layers: list[Any] = [var_child_runnable_config.get() or {}, graph.config or {}, config]
         self._metadata = _merged(layers, "metadata")
         self._configurable = _merged(layers, "configurable")
         self._run_name = next((c["run_name"] for c in reversed(layers) if c.get("run_name")), None)
@@ -132,10 +133,13 @@ class Opening:
     def _reader(self) -> Any:
         resolve = getattr(self._graph, "_resolve_checkpointer", None)
         found = resolve({"configurable": self._configurable}) if callable(resolve) else None
-        return found if isinstance(found, BaseCheckpointSaver) else self._saver
+        return cast("Any", found) if isinstance(found, BaseCheckpointSaver) else self._saver
 
     def _search(self) -> Generator[Any, Any, Lineage | None] | None:
-        """Return the search to drive, or None where nothing needs to be read (``_known`` has what is known)."""
+        """Return the search to drive, or None where nothing needs to be read.
+
+        Then ``_known`` has what is known.
+        """
         self._known: Lineage | None = None
         thread = self._configurable.get("thread_id")
         if self._nested is not None or not self.enabled or thread is None:
@@ -156,10 +160,14 @@ class Opening:
             where["checkpoint_id"] = checkpoint
         return lineages.search({"configurable": where})
 
-    def open(self, lineage: Lineage | None) -> Frame:
-        """Open the turn (or, inside a live step, the nested graph) and complete the copied config."""
+    def open(self, lineage: Lineage | None) -> Nested | Turn | None:
+        """Open the turn (inside a live step, the nested graph) and complete the copied config.
+
+        Returns:
+            The frame, or None for a run that is left out.
+        """
         if not self.enabled:
-            return _Off()  # pyright: ignore[reportReturnType]
+            return None
         shape = shape_of(self._graph)
         if self._nested is not None:
             return Nested(self._runtime, shape, self._nested)
@@ -205,18 +213,11 @@ class Opening:
                 lineages.remember(self._saver, self._thread, found)
 
     def _kind(self, lineage: Lineage | None) -> str:
-        if isinstance(self._value, Command) and self._value.resume is not None:
-            return "resume"
         if self._thread is not None and self._value is None:
             return "resume"
+        if isinstance(self._value, Command) and self._value.resume is not None:  # pyright: ignore[reportUnknownMemberType]
+            return "resume"
         return "message" if lineage is not None else "new"
-
-
-class _Off:
-    """Stands where a frame would for a run that was left out."""
-
-    scope = scopes.OFF
-    context = None
 
 
 def _with_handler(callbacks: Any, handler: Any) -> Any:
@@ -248,13 +249,13 @@ def _text(value: object) -> str | None:
 
 
 def _names(value: object, default: tuple[str, ...]) -> tuple[str, ...]:
-    """Read a list of step names given in a run's metadata; what is no list of names is refused and counted."""
+    """Read a list of step names given in a run's metadata; what is none is refused and counted."""
     if value is None:
         return default
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     if isinstance(value, list | tuple | set | frozenset):
-        return tuple(clean(item) for item in value)  # pyright: ignore[reportUnknownVariableType]
+        return tuple(clean(item) for item in cast("Iterable[object]", value))
     diagnose("metadata.names", f"expected a list of step names, got {type(value).__name__}")
     return default
 

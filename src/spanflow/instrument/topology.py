@@ -1,7 +1,8 @@
-"""What a compiled graph looks like before it runs: nodes, edges, tools, and a version that changes when they do.
+"""What a compiled graph looks like before it runs: nodes, edges, tools, and their version.
 
-Read from LangGraph's public builder where there is one, because its drawing leaves out what a router without a path map
-can reach. The result is kept per graph object.
+The version changes when they do. Read from LangGraph's public builder where there is one, because
+its drawing leaves out what a router without a path map can reach. The result is kept per graph
+object.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 
 import orjson
 
+from spanflow.capture.identity import GraphShape
 from spanflow.capture.payload import clean
-from spanflow.capture.turn import GraphShape
 from spanflow.guard import report
 
 __all__ = ["shape_of"]
@@ -28,8 +29,9 @@ _shapes: weakref.WeakKeyDictionary[Any, GraphShape] = weakref.WeakKeyDictionary(
 def shape_of(graph: Any) -> GraphShape:
     """Return the shape of a compiled graph; a graph that cannot be read is a shape without nodes.
 
-    ``nodes`` are ``{"name", "path", "entry", "finish", "tools", "graph"}``, ``edges`` are ``{"source", "target",
-    "conditional", "declared"}``; an edge that a router without a path map may take is conditional and not declared.
+    ``nodes`` are ``{"name", "path", "entry", "finish", "tools", "graph"}``, ``edges`` are
+    ``{"source", "target", "conditional", "declared"}``; an edge that a router without a path map
+    may take is conditional and not declared.
     """
     try:
         found = _shapes.get(graph)
@@ -96,7 +98,7 @@ def _walk(
 
 
 def _edges(graph: Any, names: list[str]) -> set[tuple[str, str, bool, bool]]:
-    """Return (source, target, conditional, declared) for every edge of one graph, start and end included."""
+    """Return (source, target, conditional, declared) for every edge, start and end included."""
     builder = getattr(graph, "builder", None)
     if builder is None:
         drawn = graph.get_graph().edges

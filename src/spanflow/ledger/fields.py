@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FIELDS", "READ_COLUMNS"]
+__all__ = ["COMPUTED", "FIELDS", "READ_COLUMNS"]
 
 FIELDS: dict[str, str] = {
     "v": "BIGINT",
@@ -66,6 +66,24 @@ FIELDS: dict[str, str] = {
     "result": "VARCHAR",
 }
 """Every field of a record by name, with the SQL type it is stored as."""
+
+COMPUTED = (
+    "counted",
+    "not_counted_because",
+    "step_name",
+    "llm_calls",
+    "tool_calls",
+    "calls_without_usage",
+    "unpriced_calls",
+    "used_input_tokens",
+    "used_output_tokens",
+    "used_cache_read_tokens",
+    "used_cache_write_tokens",
+    "used_reasoning_tokens",
+    "used_total_tokens",
+    "used_cost_usd",
+)
+"""The columns of a row that depend on the other rows of its turn."""
 
 READ_COLUMNS: dict[str, str] = FIELDS | {"nodes": "JSON", "edges": "JSON"}
 """What is read from a journal line: every field, and those that only records of graphs have."""

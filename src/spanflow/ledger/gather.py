@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IngestReport", "ingest"]
 
-BATCH_BYTES = 32 * 1024 * 1024
+BATCH_BYTES = 8 * 1024 * 1024
 """Segments of about this size together become rows in one transaction."""
 
 

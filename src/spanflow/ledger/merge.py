@@ -12,7 +12,7 @@ from importlib import resources
 from string import Template
 from typing import TYPE_CHECKING
 
-from spanflow.ledger.fields import FIELDS, READ_COLUMNS
+from spanflow.ledger.fields import COMPUTED, FIELDS, READ_COLUMNS
 from spanflow.ledger.verdicts import write_verdicts
 
 if TYPE_CHECKING:
@@ -59,20 +59,28 @@ def merge(connection: duckdb.DuckDBPyConnection) -> tuple[int, bool]:
     """
     connection.execute(statement("graphs"))
     connection.execute(statement("touched"))
-    (graphs, turns, low, high) = _numbers(
+    (graphs, turns) = _numbers(
         connection,
-        "SELECT (SELECT count(*) FROM new_graphs), count(*), min(first_ns), max(last_ns) "
-        "FROM touched_turns LEFT JOIN turn_facts USING (turn_id)",
+        "SELECT (SELECT count(*) FROM new_graphs), (SELECT count(*) FROM touched_turns)",
+    )
+    # Rows are pruned by time: a turn's facts know when its first and its last began.
+    low, high = _numbers(
+        connection,
+        "SELECT min(first_ns), max(last_ns) "
+        "FROM turn_facts SEMI JOIN touched_turns USING (turn_id)",
     )
     connection.execute(statement("existing", low=low, high=high))
-    connection.execute(statement("merged"))
+    connection.execute(statement("merged", low=low, high=high))
     write_verdicts(connection, statement("doubtful"))
     connection.execute(statement("computed"))
     connection.execute(statement("changed"))
-    (changed,) = _numbers(connection, "SELECT count(*) FROM changed")
+    (changed,) = _numbers(
+        connection, "SELECT (SELECT count(*) FROM changed) + (SELECT count(*) FROM recomputed)"
+    )
     if changed:
+        low, high = _numbers(connection, statement("bounds"))
         connection.execute(statement("written"))
-        connection.execute(statement("facts"))
+        connection.execute(statement("facts", low=low, high=high))
     return turns, changed + graphs > 0
 
 
@@ -96,6 +104,8 @@ def _parts() -> dict[str, str]:
         "fields": ", ".join(FIELDS),
         # Which fields a record fills, as the bits of one number.
         "filled": " | ".join(filled),
+        "different": " OR ".join(f"r.{name} IS DISTINCT FROM c.{name}" for name in COMPUTED),
+        "recomputed": ", ".join(f"{name} = c.{name}" for name in COMPUTED),
         "best": ", ".join(f"arg_max({name}, rank) AS {name}" for name in FIELDS if name not in own),
     }
 

@@ -27,7 +27,7 @@ FORMAT = "spanflow ledger"
 # What duckdb 1.4 and later can all read; without it, a newer duckdb writes files that older tools
 # cannot open.
 _STORAGE_VERSION = "v1.4.0"
-_MEMORY_LIMIT = "512MB"
+_MEMORY_LIMIT = "256MB"
 
 
 @contextlib.contextmanager

@@ -36,6 +36,7 @@ CREATE TABLE records (
     counted BOOLEAN,                    -- calls: whether sums include it
     not_counted_because VARCHAR,
     step_name VARCHAR,                  -- the name of the step it happened in
+    errors BIGINT NOT NULL,             -- its events of kind error
     llm_calls BIGINT, tool_calls BIGINT, calls_without_usage BIGINT, unpriced_calls BIGINT,
     used_input_tokens BIGINT, used_output_tokens BIGINT, used_cache_read_tokens BIGINT,
     used_cache_write_tokens BIGINT, used_reasoning_tokens BIGINT, used_total_tokens BIGINT, used_cost_usd DOUBLE

@@ -65,7 +65,7 @@ known AS (
         epoch_us(c.instant) * 1000 AS instant_ns,
         f.is_open OR to_time(f.ended_ns) > c.instant AS open_then,
         f.is_open AND p.process_id IS NOT NULL AND to_time(f.last_ns) <= c.instant AS interrupted_then,
-        row_number() OVER latest = 1 AS is_last,
+        row_number() OVER latest AS from_last,
         lag(f.started_ns) OVER latest AS next_started_ns
     FROM turn_facts f
     CROSS JOIN clock c
@@ -76,12 +76,12 @@ known AS (
 summed AS (
     SELECT
         engagement_id,
-        arg_max(name, row(started_ns, turn_id)) AS name,
-        arg_max(user_id, row(started_ns, turn_id)) AS user_id,
-        arg_max(session_id, row(started_ns, turn_id)) AS session_id,
-        arg_max(conversation_id, row(started_ns, turn_id)) AS conversation_id,
-        arg_max(metadata, row(started_ns, turn_id)) AS metadata,
-        arg_max(service_name, row(started_ns, turn_id)) AS service_name,
+        arg_min(name, from_last) AS name,
+        arg_min(user_id, from_last) AS user_id,
+        arg_min(session_id, from_last) AS session_id,
+        arg_min(conversation_id, from_last) AS conversation_id,
+        arg_min(metadata, from_last) AS metadata,
+        arg_min(service_name, from_last) AS service_name,
         min(started_ns) AS started_ns,
         max(least(last_ns, instant_ns)) AS last_seen_ns,
         any_value(instant) AS instant,
@@ -89,9 +89,9 @@ summed AS (
         bool_or(open_then AND NOT interrupted_then) AS any_open,
         arg_min(goal, row(goal_ns, goal)) FILTER (goal_ns <= instant_ns) AS goal,
         bool_or(coalesce(json_array_length(goals) > 0, false)) AS has_goals,
-        max(CASE WHEN interrupted_then THEN 'interrupted' ELSE outcome END) FILTER (is_last) AS last_outcome,
-        max(dropped_at) FILTER (is_last) AS last_dropped_at,
-        bool_or(on_thread) FILTER (is_last) AS on_thread,
+        max(CASE WHEN interrupted_then THEN 'interrupted' ELSE outcome END) FILTER (from_last = 1) AS last_outcome,
+        max(dropped_at) FILTER (from_last = 1) AS last_dropped_at,
+        bool_or(on_thread) FILTER (from_last = 1) AS on_thread,
         count(*) AS turns,
         sum(steps)::BIGINT AS steps,
         sum(llm_calls)::BIGINT AS llm_calls,

@@ -1,5 +1,5 @@
--- From `turn_rows` (all rows of the touched turns, merged) and `verdicts` to `fresh`: the rows as `records` holds them.
-CREATE OR REPLACE TEMP TABLE fresh AS
+-- `computed`: for every row of the touched turns, what depends on the other rows.
+CREATE OR REPLACE TEMP TABLE computed AS
 WITH RECURSIVE
 steps AS (
     SELECT DISTINCT ON (grp, span_id) grp, span_id AS step_id, parent_step_id, name
@@ -7,17 +7,30 @@ steps AS (
     WHERE kind = 'step'
     ORDER BY grp, span_id, trace_id
 ),
-judged AS (
+calls AS (
     SELECT
-        t.*,
-        CASE WHEN t.kind IN ('llm', 'embeddings', 'tool') THEN coalesce(v.counted, true) END AS counted,
-        v.because AS not_counted_because
+        t.grp,
+        t.step_id,
+        t.kind = 'tool' AS is_tool,
+        t.input_tokens,
+        t.output_tokens,
+        t.cache_read_tokens,
+        t.cache_write_tokens,
+        t.reasoning_tokens,
+        t.total_tokens,
+        -- Decimal: a sum of floats would depend on the order of its rows.
+        t.cost_usd::DECIMAL(38, 15) AS cost_usd,
+        coalesce(
+            t.input_tokens, t.output_tokens, t.total_tokens, t.cache_read_tokens, t.cache_write_tokens,
+            t.reasoning_tokens
+        ) IS NULL AS is_unknown
     FROM turn_rows t
     LEFT JOIN verdicts v ON v.grp = t.grp AND v.span_id = t.span_id
+    WHERE t.kind IN ('llm', 'embeddings', 'tool') AND coalesce(v.counted, true)
 ),
--- Every step with every step around it, itself included. UNION forgets repetitions, so a circle of parents ends.
+-- Every nested step with every step around it. UNION forgets repetitions, so a circle of parents ends.
 up AS (
-    SELECT grp, step_id, step_id AS around_id FROM steps
+    SELECT grp, step_id, parent_step_id AS around_id FROM steps WHERE parent_step_id IS NOT NULL
     UNION
     SELECT u.grp, u.step_id, s.parent_step_id
     FROM up u
@@ -26,35 +39,35 @@ up AS (
 ),
 spent AS (
     SELECT
-        u.grp,
-        u.around_id AS step_id,
-        count(*) FILTER (c.kind <> 'tool') AS llm_calls,
-        count(*) FILTER (c.kind = 'tool') AS tool_calls,
-        count(*) FILTER (
-            c.kind <> 'tool' AND coalesce(
-                c.input_tokens, c.output_tokens, c.total_tokens, c.cache_read_tokens, c.cache_write_tokens,
-                c.reasoning_tokens
-            ) IS NULL
-        ) AS calls_without_usage,
-        count(*) FILTER (c.kind <> 'tool' AND c.cost_usd IS NULL) AS unpriced_calls,
-        sum(c.input_tokens) FILTER (c.kind <> 'tool') AS input_tokens,
-        sum(c.output_tokens) FILTER (c.kind <> 'tool') AS output_tokens,
-        sum(c.cache_read_tokens) FILTER (c.kind <> 'tool') AS cache_read_tokens,
-        sum(c.cache_write_tokens) FILTER (c.kind <> 'tool') AS cache_write_tokens,
-        sum(c.reasoning_tokens) FILTER (c.kind <> 'tool') AS reasoning_tokens,
-        sum(c.total_tokens) FILTER (c.kind <> 'tool') AS total_tokens,
-        -- Decimal: a sum of floats would depend on the order of its rows.
-        sum(c.cost_usd::DECIMAL(38, 15)) FILTER (c.kind <> 'tool') AS cost_usd
-    FROM up u
-    JOIN judged c ON c.grp = u.grp AND c.step_id = u.step_id
-    WHERE c.counted
-    GROUP BY u.grp, u.around_id
+        grp,
+        step_id,
+        count(*) FILTER (NOT is_tool) AS llm_calls,
+        count(*) FILTER (is_tool) AS tool_calls,
+        count(*) FILTER (NOT is_tool AND is_unknown) AS calls_without_usage,
+        count(*) FILTER (NOT is_tool AND cost_usd IS NULL) AS unpriced_calls,
+        sum(input_tokens) FILTER (NOT is_tool) AS input_tokens,
+        sum(output_tokens) FILTER (NOT is_tool) AS output_tokens,
+        sum(cache_read_tokens) FILTER (NOT is_tool) AS cache_read_tokens,
+        sum(cache_write_tokens) FILTER (NOT is_tool) AS cache_write_tokens,
+        sum(reasoning_tokens) FILTER (NOT is_tool) AS reasoning_tokens,
+        sum(total_tokens) FILTER (NOT is_tool) AS total_tokens,
+        sum(cost_usd) FILTER (NOT is_tool) AS cost_usd
+    FROM (
+        FROM calls
+        UNION ALL
+        SELECT c.* REPLACE (u.around_id AS step_id)
+        FROM calls c
+        JOIN up u ON u.grp = c.grp AND u.step_id = c.step_id
+        WHERE u.around_id <> c.step_id
+    )
+    GROUP BY grp, step_id
 )
 SELECT
-    j.* EXCLUDE (grp, counted, not_counted_because),
-    coalesce(j.started_ns, j.ended_ns, 0) AS at_ns,
-    j.counted,
-    j.not_counted_because,
+    j.row_id,
+    j.trace_id,
+    j.span_id,
+    if(j.kind IN ('llm', 'embeddings', 'tool'), coalesce(v.counted, true), NULL) AS counted,
+    v.because AS not_counted_because,
     s.name AS step_name,
     if(j.kind = 'step', coalesce(p.llm_calls, 0), NULL) AS llm_calls,
     if(j.kind = 'step', coalesce(p.tool_calls, 0), NULL) AS tool_calls,
@@ -73,6 +86,7 @@ SELECT
     CASE WHEN j.kind = 'step' THEN if(coalesce(p.llm_calls, 0) = 0, 0, p.total_tokens) END::BIGINT
         AS used_total_tokens,
     CASE WHEN j.kind = 'step' THEN if(coalesce(p.llm_calls, 0) = 0, 0, p.cost_usd) END::DOUBLE AS used_cost_usd
-FROM judged j
+FROM turn_rows j
+LEFT JOIN verdicts v ON v.grp = j.grp AND v.span_id = j.span_id
 LEFT JOIN steps s ON s.grp = j.grp AND s.step_id = j.step_id
 LEFT JOIN spent p ON j.kind = 'step' AND p.grp = j.grp AND p.step_id = j.span_id;

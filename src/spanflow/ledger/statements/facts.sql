@@ -1,7 +1,12 @@
--- From `fresh` to one row a turn.
+-- From the records of the touched turns to one row a turn.
 INSERT INTO turn_facts BY NAME
 WITH
-r AS (FROM fresh WHERE turn_id IS NOT NULL),
+-- Read where they lie, as often as needed: a turn may be larger than memory.
+r AS NOT MATERIALIZED (
+    FROM records
+    SEMI JOIN touched_turns USING (turn_id)
+    WHERE at_ns BETWEEN @low AND @high
+),
 -- Two traces with one span id are possible in principle; 'end' sorts before 'start'.
 t AS (
     FROM r
@@ -10,7 +15,13 @@ t AS (
 ),
 s AS (
     SELECT
-        *,
+        turn_id,
+        span_id,
+        phase,
+        status,
+        goal,
+        at_ns,
+        ended_ns,
         coalesce(path, name, '') AS place,
         len(string_split(coalesce(path, name, ''), '/')) AS depth,
         span_id NOT IN (SELECT parent_step_id FROM r WHERE kind = 'step' AND parent_step_id IS NOT NULL) AS is_leaf
@@ -28,12 +39,6 @@ left_at AS (
     FROM s
     GROUP BY turn_id
 ),
-happened AS (
-    SELECT turn_id, kind AS on_kind, at_ns AS row_ns, unnest(event_list(events)) AS event
-    FROM r
-    WHERE kind IN ('turn', 'step', 'workflow') AND events IS NOT NULL
-),
-errors AS (SELECT turn_id, count(*) AS errors FROM happened WHERE event.kind = 'error' GROUP BY turn_id),
 reached AS (
     SELECT turn_id, goal, coalesce(ended_ns, at_ns) AS ns
     FROM s
@@ -41,9 +46,9 @@ reached AS (
     UNION ALL
     SELECT turn_id, goal, coalesce(ended_ns, at_ns) FROM t WHERE goal IS NOT NULL
     UNION ALL
-    SELECT turn_id, event.name, if(event.at_ns BETWEEN 0 AND 4611686018427387903, event.at_ns, row_ns)
-    FROM happened
-    WHERE on_kind = 'turn' AND event.kind = 'goal' AND event.name IS NOT NULL
+    SELECT turn_id, event.name, if(event.at_ns BETWEEN 0 AND 4611686018427387903, event.at_ns, at_ns)
+    FROM (SELECT turn_id, at_ns, unnest(event_list(events)) AS event FROM t WHERE events IS NOT NULL)
+    WHERE event.kind = 'goal' AND event.name IS NOT NULL
 ),
 goals AS (SELECT turn_id, arg_min(goal, row(ns, goal)) AS goal, min(ns) AS goal_ns FROM reached GROUP BY turn_id),
 sums AS (
@@ -53,6 +58,7 @@ sums AS (
         max(trace_id) AS trace_id,
         max(process_id) AS process_id,
         max(service_name) AS service_name,
+        coalesce(sum(errors) FILTER (kind IN ('turn', 'step', 'workflow')), 0) AS errors,
         min(at_ns) AS first_ns,
         max(greatest(at_ns, coalesce(ended_ns, 0))) AS last_ns,
         count(*) FILTER (
@@ -104,7 +110,7 @@ SELECT
     t.error_type,
     t.error_message,
     coalesce(l.steps, 0) AS steps,
-    coalesce(e.errors, 0) AS errors,
+    u.errors::BIGINT AS errors,
     u.unknown_step_records,
     u.llm_calls,
     u.tool_calls,
@@ -120,5 +126,4 @@ SELECT
 FROM sums u
 LEFT JOIN t ON t.turn_id = u.turn_id
 LEFT JOIN left_at l ON l.turn_id = u.turn_id
-LEFT JOIN errors e ON e.turn_id = u.turn_id
 LEFT JOIN goals g ON g.turn_id = u.turn_id;

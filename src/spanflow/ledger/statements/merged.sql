@@ -7,7 +7,6 @@ SELECT @fields FROM partials SEMI JOIN touched_spans USING (trace_id, span_id)
 UNION
 SELECT @fields
 FROM existing
-SEMI JOIN touched_spans USING (trace_id, span_id)
 ANTI JOIN partials USING (trace_id, span_id);
 
 CREATE OR REPLACE TEMP TABLE several AS
@@ -65,8 +64,20 @@ FROM needed
 SEMI JOIN (SELECT trace_id, span_id FROM needed GROUP BY trace_id, span_id HAVING count(*) > 1) n
     USING (trace_id, span_id);
 
--- `turn_rows`: with them, all rows of the touched turns. Calls are judged by turn, outside a turn by trace.
-CREATE OR REPLACE TEMP TABLE turn_rows AS
-SELECT @fields, coalesce(turn_id, trace_id) AS grp FROM merged
+-- `turn_rows`: with them, all rows of the touched turns, read where they lie: a turn may be larger than memory. Calls are
+-- judged by turn, outside a turn by trace.
+CREATE OR REPLACE TEMP VIEW turn_rows AS
+SELECT @fields, coalesce(turn_id, trace_id) AS grp, NULL::BIGINT AS row_id
+FROM merged
 UNION ALL
-SELECT @fields, coalesce(turn_id, trace_id) FROM existing ANTI JOIN touched_spans USING (trace_id, span_id);
+SELECT @fields, turn_id, rowid
+FROM records
+SEMI JOIN touched_turns USING (turn_id)
+ANTI JOIN touched_spans USING (trace_id, span_id)
+WHERE at_ns BETWEEN @low AND @high
+UNION ALL
+SELECT @fields, trace_id, rowid
+FROM records
+SEMI JOIN (SELECT DISTINCT trace_id FROM touched_spans) USING (trace_id)
+ANTI JOIN touched_spans USING (trace_id, span_id)
+WHERE turn_id IS NULL;

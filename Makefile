@@ -1,0 +1,52 @@
+# The few commands a person needs. Each makes what it is missing; Python >= 3.11 and make are all they assume.
+.PHONY: help demo test check backends test-backends interop bench clean
+
+# The first interpreter that really runs, is new enough and can make an environment.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+CACHE := $(or $(SPANFLOW_CACHE),$(HOME)/.cache/spanflow)
+
+help:            ## print this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+demo: .venv/demo ## drive the booking agent with 200 simulated users and check what was recorded
+	$(BIN)/spanflow demo $(ARGS)
+
+test: .venv/dev  ## run the tests
+	$(PYTEST) -m "not backends and not interop" $(ARGS)
+
+check: .venv/dev ## lint, types, layout
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(PYTEST) -q tests/test_layout.py
+
+backends: .venv/dev ## build an OpenTelemetry Collector, once, outside the repository
+	PYTHON=$(BIN)/python collector-config/build "$(CACHE)/backends"
+
+test-backends: backends ## send the demo's spans to that Collector and compare
+	$(PYTEST) -m backends $(ARGS)
+
+interop: .venv/dev ## run beside other people's instrumentors
+	$(PYTEST) -m interop --timeout=900 $(ARGS)
+
+bench: .venv/dev ## measure what it costs (ARGS=--quick for a short one)
+	$(BIN)/python -m bench $(ARGS)
+
+clean:           ## remove the environment
+	rm -rf .venv
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "make: no Python >= 3.11 with venv found; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# A stamp a set of dependencies: made again only when the project's own list changes.
+.venv/demo: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[langgraph]'
+	@touch $@
+
+.venv/dev: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ .venv/demo

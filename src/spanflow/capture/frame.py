@@ -1,0 +1,186 @@
+"""A frame: one run of one graph, with its span and its open steps.
+
+The turn is one frame, a graph that runs inside a step another. A frame opens and settles steps as
+it is told to and never decides what a step is. This module knows OpenTelemetry and no framework.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import trace
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+
+from spanflow import semconv
+from spanflow.capture import scope as scopes
+from spanflow.capture.events import error_text
+from spanflow.capture.payload import clean
+from spanflow.capture.runtime import span_ids
+from spanflow.capture.step import Step
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.util.types import AttributeValue
+
+    from spanflow.capture.identity import GraphShape
+    from spanflow.capture.runtime import Runtime
+    from spanflow.capture.turn import Turn
+
+__all__ = ["Frame", "Nested"]
+
+
+class Frame:
+    """One run of one graph: its span, its open steps, and where it stands."""
+
+    __slots__ = (
+        "base",
+        "bound",
+        "context",
+        "ended",
+        "open",
+        "parent_step",
+        "runs",
+        "runtime",
+        "scope",
+        "shape",
+        "span",
+        "span_id",
+        "started_ns",
+        "trace_id",
+        "turn",
+    )
+
+    turn: Turn
+
+    def __init__(self, runtime: Runtime, shape: GraphShape, parent_step: Step | None) -> None:
+        self.runtime = runtime
+        self.shape = shape
+        self.parent_step = parent_step
+        self.open: dict[str, Step] = {}
+        self.bound = False
+        self.runs: set[Any] = set()
+        self.ended = False
+        self.started_ns = time.time_ns()
+
+    def _open_span(
+        self, context: Context, attributes: dict[str, AttributeValue], links: list[Link]
+    ) -> None:
+        self.span = self.runtime.tracer.start_span(
+            f"{semconv.OPERATION_INVOKE_WORKFLOW} {self.shape.name}",
+            context=context,
+            kind=SpanKind.INTERNAL,
+            attributes=attributes,
+            links=links,
+            start_time=self.started_ns,
+        )
+        self.context = trace.set_span_in_context(self.span, context)
+
+    def start_step(  # noqa: PLR0913 - what a framework knows of a step, by name
+        self,
+        name: str,
+        key: str,
+        *,
+        superstep: int | None = None,
+        parent: Step | None = None,
+        agent_name: str | None = None,
+        cached: bool = False,
+    ) -> Step:
+        """Open the step that runs `name`, or take up the one that failed under the same `key`.
+
+        Args:
+            name: The node's name.
+            key: What all attempts of one execution share and two executions never do.
+            superstep: The framework's own counter; a later one ends steps that failed for good.
+            parent: The step this one runs in, where it is not the frame's own parent.
+            agent_name: The agent the framework says is at work.
+            cached: The result came from a cache; nothing ran.
+        """
+        with self.turn.lock:
+            again = self.open.get(key)
+            if again is not None:
+                again.begin_attempt()
+                return again
+            if superstep is not None:
+                self._settle(before=superstep)
+            step = Step(
+                self,
+                clean(name),
+                key,
+                superstep,
+                parent or self.parent_step,
+                agent_name=agent_name,
+                cached=cached,
+            )
+            self.open[key] = step
+            self.turn.note_start(step)
+        step.announce()
+        return step
+
+    def _settle(self, before: int | None = None) -> None:
+        """End the steps whose last attempt failed and that nobody took up again."""
+        for step in list(self.open.values()):
+            if step.parked and (before is None or (step.superstep or 0) < before):
+                step.end()
+
+    def _close_steps(self, status: str, error: BaseException | None) -> None:
+        self._settle()
+        for step in list(self.open.values()):
+            step.end(status, error if status == "failed" else None)
+
+
+class Nested(Frame):
+    """A graph that runs inside a step: a span of its own, no new turn."""
+
+    __slots__ = ()
+
+    def __init__(self, runtime: Runtime, shape: GraphShape, where: scopes.Scope) -> None:
+        turn, step = where.turn, where.step
+        if turn is None or where.frame is None:
+            msg = "a nested graph needs a live turn"
+            raise ValueError(msg)
+        super().__init__(runtime, shape, step)
+        self.turn = turn
+        outer = step or where.frame
+        attributes: dict[str, AttributeValue] = {
+            **turn.identity_attributes,
+            semconv.GEN_AI_OPERATION_NAME: semconv.OPERATION_INVOKE_WORKFLOW,
+            semconv.GEN_AI_WORKFLOW_NAME: shape.name,
+            semconv.GRAPH_VERSION: shape.version,
+        }
+        if step is not None:
+            attributes[semconv.STEP_ID] = step.span_id
+        self._open_span(outer.context, attributes, [])
+        self.trace_id, self.span_id = span_ids(self.span, turn.trace_id)
+        self.scope = scopes.Scope(turn, self, step)
+        self.base = {
+            **turn.identity_fields,
+            "kind": "workflow",
+            "trace_id": self.trace_id,
+            "span_id": self.span_id,
+            "parent_span_id": outer.span_id,
+            "step_id": step.span_id if step is not None else None,
+            "name": shape.name,
+            "graph_version": shape.version,
+            "started_ns": self.started_ns,
+        }
+        turn.know(shape)
+        runtime.record({**self.base, "phase": "start"})
+
+    def close(self, outcome: str, error: BaseException | None = None) -> None:
+        """End the nested graph's span with the outcome of its run."""
+        with self.turn.lock:
+            if self.ended:
+                return
+            self.ended = True
+            self._close_steps("cancelled", None)
+        ended_ns = time.time_ns()
+        fields: dict[str, Any] = {"phase": "end", "ended_ns": ended_ns, "status": outcome}
+        self.span.set_attribute(semconv.TURN_OUTCOME, outcome)
+        if error is not None and outcome == "failed":
+            fields["error_type"] = type(error).__name__
+            fields["error_message"] = clean(error_text(error), self.runtime.payload_bytes)
+            self.span.set_attribute(semconv.ERROR_TYPE, type(error).__name__)
+            self.span.set_status(Status(StatusCode.ERROR, clean(error_text(error))))
+        self.span.end(ended_ns)
+        self.runtime.record({**self.base, **fields})

@@ -1,0 +1,65 @@
+"""What is known of a turn before it opens: the shape of its graph, and whose turn it is.
+
+Plain values that the framework's side fills in; nothing here opens, counts or writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from opentelemetry.trace import SpanContext
+
+__all__ = ["GraphShape", "Identity"]
+
+
+@dataclass(frozen=True, slots=True)
+class GraphShape:
+    """What is known of a graph before it runs."""
+
+    version: str
+    """Sixteen hex digits of the topology."""
+    name: str
+    """The graph's own name, or ``graph-`` and eight digits of its version."""
+    nodes: tuple[Mapping[str, Any], ...] = ()
+    edges: tuple[Mapping[str, Any], ...] = ()
+    paths: tuple[str, ...] = ()
+    """Full paths of all steps, subgraphs included."""
+    tools: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
+    """Tools by step path, where a step is a tool node."""
+
+    def resolve(self, names: Sequence[str]) -> dict[str, str]:
+        """Map the paths of this graph that `names` mean to the name.
+
+        A name means a path, or the path whose last segment it is where only one has that.
+        """
+        found: dict[str, str] = {}
+        for name in names:
+            if name in self.paths:
+                found[name] = name
+                continue
+            tails = [path for path in self.paths if path.rpartition("/")[2] == name]
+            if len(tails) == 1:
+                found[tails[0]] = name
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose turn this is and what was said about it."""
+
+    engagement_id: str
+    name: str
+    kind: str
+    on_thread: bool = False
+    conversation_id: str | None = None
+    user_id: str | None = None
+    session_id: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    goals: tuple[str, ...] = ()
+    global_steps: tuple[str, ...] = ()
+    step_tools: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
+    previous: SpanContext | None = None

@@ -1,0 +1,121 @@
+"""The store's schema: one shape in code, SQL and documentation, never a later version's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from spanflow.errors import LedgerError
+from spanflow.ledger.fields import FIELDS
+from spanflow.ledger.places import Places
+from spanflow.ledger.publish import refresh
+from spanflow.ledger.store import migrations, open_store
+
+DOCS = Path(__file__).parents[2] / "docs"
+VIEWS = (
+    "engagements", "turns", "steps", "llm_calls", "tool_calls", "events", "waits", "transitions",
+    "graphs", "spans", "diagnostics",
+)  # fmt: skip
+
+
+@pytest.fixture
+def places(ledger) -> Places:
+    made = Places.of(ledger)
+    made.make()
+    return made
+
+
+def columns(connection, table: str) -> dict[str, str]:
+    rows = connection.execute(
+        "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ? "
+        "ORDER BY column_index",
+        [table],
+    ).fetchall()
+    return dict(rows)
+
+
+def test_records_and_partials_hold_every_field_in_order(places):
+    with open_store(places) as connection:
+        assert list(columns(connection, "partials").items()) == list(FIELDS.items())
+        assert list(columns(connection, "records").items())[: len(FIELDS)] == list(FIELDS.items())
+
+
+def test_every_field_of_the_record_format_is_stored():
+    text = (DOCS / "design.md").read_text("utf-8")
+    table = text[text.index("| field | type |") : text.index("A span may be reported many times")]
+    told = {
+        name
+        for line in table.splitlines()
+        for name in re.findall(r"`(\w+)`", line.split("|")[1] if line.count("|") > 1 else "")
+    }
+    assert told == set(FIELDS)
+
+
+def test_every_column_of_every_view_is_documented(places):
+    text = (DOCS / "ledger.md").read_text("utf-8")
+    with open_store(places) as connection:
+        for view in VIEWS:
+            section = re.search(rf"^### `{view}`\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
+            assert section, f"docs/ledger.md says nothing of {view}"
+            documented = set(re.findall(r"`(\w+)`", section[1]))
+            missing = set(columns(connection, view)) - documented
+            assert not missing, f"{view}: {sorted(missing)}"
+        shown = {
+            row[0]
+            for row in connection.execute(
+                "SELECT view_name FROM duckdb_views() WHERE NOT internal"
+            ).fetchall()
+        }
+        assert shown == set(VIEWS)
+
+
+def test_there_is_no_key_and_no_index_to_be_locked_out_by(places):
+    with open_store(places) as connection:
+        assert connection.execute("FROM duckdb_indexes()").fetchall() == []
+        kinds = connection.execute("SELECT constraint_type FROM duckdb_constraints()").fetchall()
+        assert {kind for (kind,) in kinds} == {"NOT NULL"}
+
+
+def test_migrations_are_applied_once_in_the_order_of_their_names(places):
+    for _ in range(2):
+        with open_store(places) as connection:
+            names = [row[0] for row in connection.execute("SELECT name FROM migrations").fetchall()]
+            assert names == [name for name, _ in migrations()]
+            assert names == sorted(names)
+
+
+def test_a_store_of_a_newer_version_is_refused_and_left_alone(places, ledger, make):
+    make.write(ledger, [make.turn()])
+    refresh(ledger)
+    with duckdb.connect(str(places.store)) as connection:
+        connection.execute("INSERT INTO migrations VALUES ('9999_future.sql', now()::TIMESTAMP)")
+    make.write(ledger, [make.turn(2)])
+    before = places.store.read_bytes()
+    with pytest.raises(LedgerError, match=r"newer spanflow \(it has 9999_future.sql\)"):
+        refresh(ledger)
+    assert places.store.read_bytes() == before
+    assert len(list(places.journal.glob("*.ndjson"))) == 1
+
+
+def test_a_damaged_store_is_told_and_costs_no_record(places, ledger, make):
+    places.store.write_bytes(b"x" * 100_000)
+    make.write(ledger, [make.turn()])
+    with pytest.raises(LedgerError, match="cannot be opened"):
+        refresh(ledger)
+    assert len(list(places.journal.glob("*.ndjson"))) == 1
+
+
+def test_older_tools_can_open_the_file(places):
+    with open_store(places) as connection:
+        rows = connection.execute(
+            "SELECT tags['storage_version'] FROM duckdb_databases() WHERE NOT internal"
+        ).fetchall()
+        assert [row[0][:4] for row in rows] == ["v1.4"]
+
+
+def test_at_most_one_thread_is_asked_for(places):
+    with open_store(places) as connection:
+        assert connection.execute("SELECT current_setting('threads')").fetchall() == [(1,)]
