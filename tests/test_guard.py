@@ -1,4 +1,4 @@
-"""The one boundary behind which our own errors end: counted, told rarely, raised only in our own tests."""
+"""The boundary at which our own errors end: counted, told rarely, raised only in our tests."""
 
 from __future__ import annotations
 
@@ -83,10 +83,9 @@ def test_at_most_one_line_a_minute_whatever_goes_wrong(
     assert only == "spanflow: tests.0: strange. Your run is not affected."
     clock[0] += 0.1
     divide(1, 0)
-    assert caplog.messages[1:] == [
-        "spanflow: tests.divide: ZeroDivisionError: division by zero (200 more since the last line). "
-        "Your run is not affected."
-    ]
+    [_, second] = caplog.messages
+    assert second.startswith("spanflow: tests.divide: ZeroDivisionError: division by zero")
+    assert "(200 more since the last line)" in second
     clock[0] += 60
     divide(1, 0)
     assert "more since" not in caplog.messages[2]

@@ -60,15 +60,11 @@ GOOD = [
 ]
 
 
-@pytest.mark.parametrize(("name", "text", "value", "expected"), GOOD)
+@pytest.mark.parametrize("case", GOOD, ids=str)
 def test_a_setting_by_variable_and_in_code(
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    name: str,
-    text: str,
-    value: Any,
-    expected: Any,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, case: tuple[Any, ...]
 ) -> None:
+    name, text, value, expected = case
     assert getattr(load(**{name: value}), name) == expected
     monkeypatch.setenv(f"SPANFLOW_{name.upper()}", text)
     assert load().model_dump() == {**DEFAULTS, name: expected}
@@ -95,13 +91,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("name", "text", "value"), WRONG)
+@pytest.mark.parametrize(("name", "text"), [case[:2] for case in WRONG])
 def test_a_wrong_variable_warns_once_and_its_default_holds(
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    name: str,
-    text: str,
-    value: Any,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, text: str
 ) -> None:
     monkeypatch.setenv(f"SPANFLOW_{name.upper()}", text)
     monkeypatch.setenv("SPANFLOW_GOALS", "submitted")
@@ -113,10 +105,8 @@ def test_a_wrong_variable_warns_once_and_its_default_holds(
     assert str(Settings.model_fields[name].description) in message
 
 
-@pytest.mark.parametrize(("name", "text", "value"), WRONG)
-def test_a_wrong_value_in_code_raises_and_says_what_to_do(
-    name: str, text: str, value: Any
-) -> None:
+@pytest.mark.parametrize(("name", "value"), [(case[0], case[2]) for case in WRONG])
+def test_a_wrong_value_in_code_raises_and_says_what_to_do(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError) as raised:
         load(**{name: value})
     message = str(raised.value)
@@ -192,8 +182,9 @@ def test_plain_seconds_are_a_duration(duration: timedelta) -> None:
 def test_any_text_is_a_duration_or_a_value_error(text: str) -> None:
     try:
         found = parse_duration(text)
-    except ValueError as error:
-        assert repr(text) in str(error)
+    except ValueError:
+        with pytest.raises(ValueError, match="is no duration; write it like 90s"):
+            parse_duration(text)
     else:
         assert isinstance(found, timedelta)
 

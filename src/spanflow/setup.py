@@ -54,6 +54,7 @@ class _Process:
     at_exit = False
     runtime: Runtime | None = None
     ingester: BackgroundIngester | None = None
+    flushing: threading.Thread | None = None
     calls: CallHandler | None = None
     overrides: dict[str, Any] = {}  # noqa: RUF012 - replaced, never mutated
 
@@ -137,7 +138,9 @@ def flush(timeout: float = 10.0) -> bool:
         done.set()
 
     # In a thread of its own: a lock held by the interrupted code must not hang whoever flushes.
-    threading.Thread(target=work, name="spanflow-flush", daemon=True).start()
+    thread = threading.Thread(target=work, name="spanflow-flush", daemon=True)
+    _Process.flushing = thread
+    thread.start()
     return done.wait(timeout)
 
 
@@ -145,15 +148,19 @@ def shutdown(timeout: float = _EXIT_TIMEOUT_S) -> None:
     """Ingest what this process recorded, within `timeout` seconds; stop the background ingester."""
     with _Process.lock:
         ingester, _Process.ingester = _Process.ingester, None
+        flushing, _Process.flushing = _Process.flushing, None
         runtime = _Process.runtime
     if runtime is None or runtime.journal is None:
         return
     try:
         runtime.journal.seal()
+        if flushing is not None and flushing.is_alive():
+            from spanflow.ledger.ingest import finish  # noqa: PLC0415 - a ledger is in use
+
+            finish(flushing, timeout)
         if ingester is not None:
+            ingester.start()
             ingester.stop(timeout)
-        elif runtime.settings.ingest == "exit":
-            _bounded(lambda: _ingest(runtime), timeout)
     except Exception as error:  # noqa: BLE001 - the interpreter is going down
         report("setup.shutdown", error)
 
@@ -234,15 +241,22 @@ def _make_runtime() -> Runtime:
     ledger = settings.ledger or default_ledger()
     resource = getattr(trace.get_tracer_provider(), "resource", None)
     service = resource.attributes.get("service.name") if resource is not None else None
-    journal = journal_for(ledger.absolute()) if ledger is not None else None
+    journal = (
+        journal_for(ledger.absolute(), service_name=str(service) if service else None)
+        if ledger is not None
+        else None
+    )
     runtime = Runtime(settings, journal, __version__)
     runtime.service_name = str(service) if service else None
     processor.attach(runtime)
-    if journal is not None and settings.ingest == "background":
+    if journal is not None and settings.ingest != "off":
         from spanflow.ledger.ingest import BackgroundIngester  # noqa: PLC0415
 
-        _Process.ingester = BackgroundIngester(journal.path, journal)
-        _Process.ingester.start()
+        _Process.ingester = BackgroundIngester(
+            journal.path, journal, idle_after=settings.idle_after
+        )
+        if settings.ingest == "background":
+            _Process.ingester.start()
     if not _Process.at_exit:
         _Process.at_exit = True
         atexit.register(shutdown)
@@ -369,13 +383,7 @@ def _ingest(runtime: Runtime) -> None:
     from spanflow.ledger.publish import refresh  # noqa: PLC0415 - duckdb is loaded only where it is needed
 
     if runtime.journal is not None:
-        refresh(runtime.journal.path)
-
-
-def _bounded(work: Callable[[], None], timeout: float) -> None:
-    thread = threading.Thread(target=work, name="spanflow-exit", daemon=True)
-    thread.start()
-    thread.join(timeout)
+        refresh(runtime.journal.path, idle_after=runtime.settings.idle_after)
 
 
 def _flush_on_sigterm() -> None:

@@ -1,4 +1,4 @@
-"""The scalar that ties a thread's turns together: read back as written, searched for within bounds."""
+"""The scalar that ties a thread's turns: read back as written, searched for within bounds."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from spanflow.capture.lineage import Lineage, decode, encode, recall, remember, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+KEPT = lineage._cache  # noqa: SLF001 - its bounds are what is tested
 TRACES = st.integers(1, 2**128 - 1)
 SPANS = st.integers(1, 2**64 - 1)
 
 
 @pytest.fixture(autouse=True)
 def _empty_cache() -> Iterator[None]:
-    lineage._cache.clear()
+    KEPT.clear()
     yield
-    lineage._cache.clear()
+    KEPT.clear()
 
 
 @given(st.text(min_size=1, max_size=128), TRACES, SPANS)
@@ -138,7 +139,7 @@ def test_the_cache_is_bounded_and_keeps_the_newest() -> None:
     for number in range(2_000):
         remember(saver, str(number), Lineage(str(number), None))
         remember(saver, "0", Lineage("0", None))
-    assert len(lineage._cache[saver]) == 1_024
+    assert len(KEPT[saver]) == 1_024
     assert recall(saver, "0") is not None
     assert recall(saver, "1") is None
     assert recall(saver, "1999") is not None
@@ -147,10 +148,10 @@ def test_the_cache_is_bounded_and_keeps_the_newest() -> None:
 def test_a_saver_that_is_gone_is_forgotten() -> None:
     saver: Any = InMemorySaver()
     remember(saver, "t", Lineage("mine", None))
-    assert len(lineage._cache) == 1
+    assert len(KEPT) == 1
     del saver
     gc.collect()
-    assert len(lineage._cache) == 0
+    assert len(KEPT) == 0
 
 
 def test_a_saver_that_cannot_be_referred_to_weakly_is_read_each_time() -> None:

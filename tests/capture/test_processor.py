@@ -1,4 +1,4 @@
-"""What the span processor adds to others' spans, what it makes of them, and what it leaves alone."""
+"""What the span processor adds to others' spans, makes of them, and leaves alone."""
 
 from __future__ import annotations
 
@@ -186,13 +186,14 @@ def test_a_tool_of_another_dialect_is_a_tool_call(flow: Flow) -> None:
 
 
 def test_a_failed_span_says_so(flow: Flow) -> None:
-    def body() -> None:
-        with (
-            pytest.raises(ValueError, match="mine"),
-            others().start_as_current_span("bad", attributes=INFERENCE),
-        ):
+    def fails() -> None:
+        with others().start_as_current_span("bad", attributes=INFERENCE):
             msg = "mine"
             raise ValueError(msg)
+
+    def body() -> None:
+        with pytest.raises(ValueError, match="mine"):
+            fails()
 
     in_node(body).invoke({"log": []})
     assert flow.sql("SELECT status FROM llm_calls") == [("error",)]
@@ -276,7 +277,7 @@ def test_a_run_that_was_left_out_stamps_nothing(flow: Flow) -> None:
 
 def test_it_stands_on_a_provider_once(flow: Flow) -> None:
     provider: Any = trace.get_tracer_provider()
-    processors = provider._active_span_processor._span_processors
+    processors = provider._active_span_processor._span_processors  # noqa: SLF001 - no other way
     assert sum(isinstance(one, JourneyProcessor) for one in processors) == 1
     in_node(lambda: others().start_span("mine").end()).invoke({"log": []})
     assert flow.one("SELECT count(*) FROM spans WHERE kind = 'span'") == 1

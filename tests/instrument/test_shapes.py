@@ -177,6 +177,31 @@ def test_a_graph_invoked_inside_a_node_is_no_new_turn(flow: Flow) -> None:
     assert flow.sql("SELECT total_tokens FROM steps WHERE path = 'outer'") == [(8,)]
 
 
+async def test_an_agent_used_as_a_tool_nests_in_it(flow: Flow) -> None:
+    from langchain_core.tools import tool
+
+    inner = chain("deep", deep=calling(llm(2, 2)))
+
+    @tool
+    async def ask(word: str) -> str:
+        """Ask the other agent."""
+        await inner.ainvoke({"log": []})
+        return word
+
+    async def node(state: State) -> State:
+        await ask.ainvoke({"word": "x"})
+        return {"log": []}
+
+    await chain("outer", outer=node).ainvoke({"log": []})
+    [[_, [[step, [[called, [[nested, [inside]]]]]]]]] = flow.tree()
+    assert (step, called, inside[0]) == ("step outer", "execute_tool ask", "step deep")
+    assert nested.startswith("invoke_workflow")
+    assert flow.sql("SELECT path, total_tokens FROM steps ORDER BY started_at") == [
+        ("outer", 4),
+        ("outer/deep", 4),
+    ]
+
+
 def test_the_functional_api(flow: Flow) -> None:
     model = llm(1, 2)
 
@@ -268,7 +293,7 @@ def test_a_state_that_cannot_be_serialised_is_no_matter(flow: Flow) -> None:
 
 
 def test_memory_is_given_back(flow: Flow) -> None:
-    from spanflow.capture.scope import places as live
+    from spanflow.capture.scope import turns
     from spanflow.instrument.calls import places
 
     subgraph().invoke({"log": []})
@@ -278,4 +303,4 @@ def test_memory_is_given_back(flow: Flow) -> None:
     assert flow.one("SELECT count(*) FROM turns") == 3
     gc.collect()
     assert not places
-    assert not dict(live)
+    assert not dict(turns)

@@ -261,3 +261,47 @@ def test_a_process_that_recorded_nothing_leaves_others_segments_alone(ledger, ma
     idle = BackgroundIngester(ledger, Journal(ledger))
     assert idle.run_once(force=True).segments == 0
     assert not ledger.exists()
+
+
+def test_an_ingest_that_outlasts_the_exit_does_not_abort_the_process(tmp_path: Path) -> None:
+    """A thread still inside DuckDB when the interpreter goes down would end it by SIGABRT."""
+    script = textwrap.dedent(
+        """
+        import sys, time
+        from pathlib import Path
+        from spanflow.ledger import gather, ingest, store
+        from spanflow.ledger.journal import Journal
+
+        real = store.open_store
+
+        import contextlib
+
+        @contextlib.contextmanager
+        def slow(places):
+            with real(places) as connection:
+                Path("inside").write_text("")
+                connection.execute(
+                    "SELECT count(*) FROM range(1000000000) a, range(1000000000) b WHERE a.range % 7 = b.range % 3"
+                )
+                yield connection
+
+        store.open_store = slow
+        journal = Journal(Path("t.duckdb"))
+        journal.append({"kind": "turn", "trace_id": "1" * 32, "span_id": "2" * 16, "phase": "start"})
+        background = ingest.BackgroundIngester(Path("t.duckdb"), journal, interval_s=0.01)
+        background.start()
+        while not Path("inside").exists():
+            time.sleep(0.01)
+        background.stop(0.2)
+        print("left")
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "left\n", "")

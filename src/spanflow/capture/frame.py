@@ -150,7 +150,8 @@ class Nested(Frame):
         }
         if step is not None:
             attributes[semconv.STEP_ID] = step.span_id
-        self._open_span(outer.context, attributes, [])
+        context = scopes.nearest(where, outer.context)
+        self._open_span(context, attributes, [])
         self.trace_id, self.span_id = span_ids(self.span, turn.trace_id)
         self.scope = scopes.Scope(turn, self, step)
         self.base = {
@@ -158,7 +159,7 @@ class Nested(Frame):
             "kind": "workflow",
             "trace_id": self.trace_id,
             "span_id": self.span_id,
-            "parent_span_id": outer.span_id,
+            "parent_span_id": outer.span_id if context is outer.context else _span_id(context),
             "step_id": step.span_id if step is not None else None,
             "name": shape.name,
             "graph_version": shape.version,
@@ -184,3 +185,7 @@ class Nested(Frame):
             self.span.set_status(Status(StatusCode.ERROR, clean(error_text(error))))
         self.span.end(ended_ns)
         self.runtime.record({**self.base, **fields})
+
+
+def _span_id(context: Context) -> str:
+    return f"{trace.get_current_span(context).get_span_context().span_id:016x}"

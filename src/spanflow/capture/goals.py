@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 __all__ = ["forget", "misspelt", "note_shape"]
 
 _logger = logging.getLogger("spanflow")
+_shapes: set[str] = set()
 _seen: set[str] = set()
 _warned: set[str] = set()
 _MOST_NAMES = 10_000
 
 
-def note_shape(paths: Sequence[str], goals: Iterable[str]) -> None:
+def note_shape(version: str, paths: Sequence[str], goals: Iterable[str]) -> None:
     """Remember a graph's steps, and warn once of each goal that no graph seen so far has."""
-    if len(_seen) < _MOST_NAMES:
+    if version not in _shapes and len(_seen) < _MOST_NAMES:
+        _shapes.add(version)
         _seen.update(paths)
         _seen.update(path.rpartition("/")[2] for path in paths)
     for goal in goals:
@@ -54,6 +56,7 @@ def misspelt(goals: Iterable[str]) -> dict[str, str]:
 
 def forget() -> None:
     """Forget every graph seen and every warning given."""
+    _shapes.clear()
     _seen.clear()
     _warned.clear()
 

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan, Span
 
+    from spanflow.capture.dialects import Reading
     from spanflow.capture.runtime import Runtime
+    from spanflow.capture.step import Step
+    from spanflow.capture.turn import Turn
 
 __all__ = ["JourneyProcessor", "attach"]
 
@@ -129,12 +132,14 @@ def _identify(span: Span, scope: scopes.Scope) -> None:
 
 def _inherit(span: Span, parent: trace.Span) -> None:
     """Take the identity from the parent span, for code given only the OpenTelemetry context."""
-    ours = scopes.places.get(f"{parent.get_span_context().span_id:016x}")
-    if ours is not None:
-        _identify(span, ours)
-        return
     attributes = getattr(parent, "attributes", None)
     if not attributes or semconv.ENGAGEMENT_ID not in attributes:
+        return
+    # A step of ours that is still open: its own id is written when it ends.
+    parent_id = f"{parent.get_span_context().span_id:016x}"
+    ours = scopes.find(attributes.get(semconv.TURN_ID), parent_id)
+    if ours is not None and ours.span_id == parent_id:
+        _identify(span, ours.scope)
         return
     for key in _IDENTITY:
         value = attributes.get(key)
@@ -151,18 +156,13 @@ def _take(span: ReadableSpan, runtime: Runtime) -> None:
     record = record_of(span, source="capture", reading=reading, limit=runtime.payload_bytes)
     if record is None:
         return
-    place = scopes.places.get(
-        str(attributes.get(semconv.STEP_ID) or attributes.get(semconv.TURN_ID))
-    )
-    if place is not None and place.turn is not None:
-        _count(record, reading, place)
+    owner = scopes.find(attributes.get(semconv.TURN_ID), attributes.get(semconv.STEP_ID))
+    if owner is not None:
+        _count(record, reading, owner)
     runtime.record(record)
 
 
-def _count(record: dict[str, Any], reading: Any, place: scopes.Scope) -> None:
-    owner = place.step or place.turn
-    if owner is None:
-        return
+def _count(record: dict[str, Any], reading: Reading | None, owner: Turn | Step) -> None:
     if reading is not None and reading.kind in ("llm", "embeddings"):
         owner.calls.add(
             Call(

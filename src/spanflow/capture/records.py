@@ -186,7 +186,6 @@ def _ours(span: ReadableSpan, attributes: Mapping[str, Any], record: dict[str, A
             record["metadata"] = _parsed(text)
     elif semconv.STEP_NAME in attributes:
         record["kind"] = "step"
-        record["is_global"] = False
         _copy(attributes, _STEP_FIELDS, record)
         record["step_id"] = record["span_id"]
         if semconv.STEP_CACHED in attributes:

@@ -32,13 +32,14 @@ class Step:
     """One execution of one node."""
 
     __slots__ = (
+        "_calls",
+        "_events",
+        "_totals",
         "attempts",
         "base",
-        "calls",
         "context",
         "ended_ns",
         "error",
-        "events",
         "frame",
         "goal",
         "inner_error",
@@ -53,7 +54,6 @@ class Step:
         "started_ns",
         "status",
         "superstep",
-        "totals",
         "trace_id",
         "visit",
     )
@@ -82,13 +82,15 @@ class Step:
         self.error: BaseException | None = None
         self.inner_error: BaseException | None = None
         self.ended_ns = 0
-        self.events = Events()
-        self.calls = CallLog()
-        self.totals = Totals()
-        self.goal = turn.goal_paths.get(self.path)
-        if self.goal is None and self.path not in turn.shape.paths:
-            self.goal = _declared(turn.identity.goals, self.path, name)
-        self.is_global = self.path in turn.global_steps
+        # Made when something happens: most steps of most graphs have none of these.
+        self._events: Events | None = None
+        self._calls: CallLog | None = None
+        self._totals: Totals | None = None
+        self.goal = turn.goal_paths.get(self.path) or turn.unlisted(turn.identity.goals, self.path)
+        self.is_global = (
+            self.path in turn.global_steps
+            or turn.unlisted(turn.identity.global_steps, self.path) is not None
+        )
         self.started_ns = time.time_ns()
         tools = (
             turn.identity.step_tools.get(self.path)
@@ -102,19 +104,21 @@ class Step:
             semconv.STEP_PATH: self.path,
             semconv.STEP_VISIT: self.visit,
         }
-        if parent is not None:
-            attributes[semconv.STEP_PARENT_ID] = parent.span_id
+        told: dict[str, Any] = {}
         if superstep is not None:
-            attributes[semconv.STEP_SUPERSTEP] = superstep
-        if self.is_global:
-            attributes[semconv.STEP_IS_GLOBAL] = True
-        if self.goal is not None:
-            attributes[semconv.STEP_GOAL] = self.goal
-        if tools:
-            attributes[semconv.STEP_TOOLS_AVAILABLE] = tools
-        if agent_name is not None:
-            attributes[semconv.GEN_AI_AGENT_NAME] = agent_name
+            told["superstep"] = attributes[semconv.STEP_SUPERSTEP] = superstep
+        for attribute, field, value in (
+            (semconv.STEP_PARENT_ID, "parent_step_id", parent and parent.span_id),
+            (semconv.STEP_IS_GLOBAL, "is_global", self.is_global),
+            (semconv.STEP_GOAL, "goal", self.goal),
+            (semconv.STEP_TOOLS_AVAILABLE, "tools_available", tools),
+            (semconv.GEN_AI_AGENT_NAME, "agent_name", agent_name),
+        ):
+            if value:  # what is not said is left out
+                told[field] = value
+                attributes[attribute] = value
         if cached:
+            told["attributes"] = {semconv.STEP_CACHED: True}
             attributes[semconv.STEP_CACHED] = True
         self.span = frame.runtime.tracer.start_span(
             f"step {name}",
@@ -128,28 +132,35 @@ class Step:
         self.scope = scopes.Scope(turn, frame, self)
         self.base: dict[str, Any] = {
             **turn.identity_fields,
+            **told,
             "kind": "step",
             "trace_id": self.trace_id,
             "span_id": self.span_id,
             "step_id": self.span_id,
             "parent_span_id": outer.span_id,
-            "parent_step_id": parent.span_id if parent is not None else None,
             "name": name,
             "path": self.path,
             "visit": self.visit,
-            "superstep": superstep,
-            "is_global": self.is_global,
-            "goal": self.goal,
-            "tools_available": tools or None,
-            "agent_name": agent_name,
             "started_ns": self.started_ns,
         }
-        if cached:
-            self.base["attributes"] = {semconv.STEP_CACHED: True}
+
+    @property
+    def calls(self) -> CallLog:
+        """The calls made in this step so far."""
+        if self._calls is None:
+            self._calls = CallLog()
+        return self._calls
+
+    @property
+    def totals(self) -> Totals:
+        """What this step's calls, and those of steps inside it, add up to."""
+        if self._totals is None:
+            self._totals = Totals()
+        return self._totals
 
     def announce(self) -> None:
         """Make the step known: to spans that start inside it, and to the journal."""
-        scopes.places[self.span_id] = self.scope
+        self.frame.turn.steps[self.span_id] = self
         self.frame.runtime.record({**self.base, "phase": "start", "status": "running"})
 
     def begin_attempt(self) -> None:
@@ -179,7 +190,9 @@ class Step:
 
     def add_event(self, event: Event) -> None:
         """Put an event on the step's span and into its record."""
-        if self.events.add(event):
+        if self._events is None:
+            self._events = Events()
+        if self._events.add(event):
             event.write(self.span)
 
     def end(self, status: str | None = None, error: BaseException | None = None) -> None:
@@ -199,10 +212,12 @@ class Step:
                 self.error = error
                 self.ended_ns = time.time_ns()
             turn.note_end(self)
-            self.calls.settle(self.totals, turn.totals, *(a.totals for a in self._open_ancestors()))
+            if self._calls is not None:
+                around = (step.totals for step in self._ancestors())
+                self._calls.settle(self.totals, turn.totals, *around)
         self._write()
 
-    def _open_ancestors(self) -> list[Step]:
+    def _ancestors(self) -> list[Step]:
         found: list[Step] = []
         step = self.parent
         while step is not None:
@@ -216,8 +231,9 @@ class Step:
             "ended_ns": self.ended_ns,
             "status": self.status,
             "attempts": self.attempts,
-            "events": self.events.as_records(),
         }
+        if self._events is not None:
+            fields["events"] = self._events.as_records()
         attributes: dict[str, AttributeValue] = {
             semconv.STEP_ID: self.span_id,
             semconv.STEP_STATUS: self.status,
@@ -229,15 +245,10 @@ class Step:
             fields["error_type"], fields["error_message"] = kind, clean(text, limit)
             attributes[semconv.ERROR_TYPE] = kind
             self.span.set_status(Status(StatusCode.ERROR, clean(text)))
-        self.span.set_attributes(attributes | usage_attributes(self.totals))
+        if self._totals is not None:
+            attributes |= usage_attributes(self._totals)
+        self.span.set_attributes(attributes)
         self.span.end(self.ended_ns)
         self.error = self.inner_error = None
-        scopes.places.pop(self.span_id, None)
+        self.frame.turn.steps.pop(self.span_id, None)
         self.frame.runtime.record({**self.base, **fields})
-
-
-def _declared(goals: tuple[str, ...], path: str, name: str) -> str | None:
-    """Return the goal of a step outside the known topology (a task, a graph made while running)."""
-    if path in goals:
-        return path
-    return name if name in goals and "/" in path else None

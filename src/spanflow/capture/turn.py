@@ -43,8 +43,8 @@ class Turn(Frame):
     """One run of the agent inside an engagement: the root of what is written of it."""
 
     __slots__ = (
+        "__weakref__",
         "calls",
-        "declared",
         "events",
         "failed",
         "global_steps",
@@ -57,6 +57,7 @@ class Turn(Frame):
         "last_started",
         "lock",
         "paused",
+        "steps",
         "totals",
         "visits",
         "waiting",
@@ -72,6 +73,7 @@ class Turn(Frame):
         self.global_steps = shape.resolve(identity.global_steps)
         self.goals_reached: list[str] = []
         self.visits: Counter[str] = Counter()
+        self.steps: dict[str, Step] = {}
         self.calls = CallLog()
         self.totals = Totals()
         self.events = Events()
@@ -118,7 +120,7 @@ class Turn(Frame):
                 for c in (link.context for link in links)
             ],
         }
-        scopes.places[self.span_id] = self.scope
+        scopes.turns[self.span_id] = self
         self.know(shape)
         runtime.record({**self.base, "phase": "start", "goals": self.goals or None})
 
@@ -139,6 +141,15 @@ class Turn(Frame):
             semconv.GRAPH_VERSION: self.shape.version,
         }
         return {key: value for key, value in attributes.items() if value is not None}
+
+    def unlisted(self, names: tuple[str, ...], path: str) -> str | None:
+        """Return which of `names` means a step no topology lists: a task, a graph made late."""
+        if not names or path in self.shape.paths:
+            return None
+        if path in names:
+            return path
+        outer, _, last = path.rpartition("/")
+        return last if outer and last in names else None
 
     def know(self, shape: GraphShape) -> None:
         """Write the topology of `shape` to the journal, once a process and journal."""
@@ -220,7 +231,7 @@ class Turn(Frame):
             self.span.set_status(Status(StatusCode.ERROR, clean(error_text(error))))
         self.span.set_attributes(self._end_attributes(outcome))
         self.span.end(ended_ns)
-        scopes.places.pop(self.span_id, None)
+        scopes.turns.pop(self.span_id, None)
         self.runtime.record(
             {
                 **self.base,

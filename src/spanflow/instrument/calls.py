@@ -14,11 +14,9 @@ from langchain_core.callbacks import BaseCallbackHandler
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 
-from spanflow import semconv
 from spanflow.capture import scope as scopes
 from spanflow.capture.call import CallSpans, OpenCall
 from spanflow.capture.payload import clean
-from spanflow.capture.runtime import SCOPE_NAME, Runtime
 from spanflow.guard import guarded
 from spanflow.instrument import fences, messages
 
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
+    from spanflow.capture.runtime import Runtime
     from spanflow.capture.scope import Scope
 
 __all__ = ["CallHandler", "Place", "place_of", "places"]
@@ -348,26 +347,10 @@ _OTHERS = {
 
 
 def _nearest(place: Place | None) -> Context:
-    """Return the context a call's span starts in.
-
-    It is that of the user's own span inside this very step, else the place's. The ambient span is
-    only believed where our processor saw it start inside the same step.
-    """
-    ambient = otel_context.get_current()
+    """Return the context a call's span starts in."""
     if place is None or place.scope is None:
-        return ambient
-    span = trace.get_current_span(ambient)
-    attributes = getattr(span, "attributes", None)
-    owner = getattr(span, "instrumentation_scope", None)
-    if (
-        attributes
-        and place.scope.step is not None
-        and attributes.get(semconv.STEP_ID) == place.scope.step.span_id
-        and span.is_recording()
-        and getattr(owner, "name", SCOPE_NAME) != SCOPE_NAME
-    ):
-        return ambient
-    return place.context
+        return otel_context.get_current()
+    return scopes.nearest(place.scope, place.context)
 
 
 def _agent(metadata: dict[str, Any] | None) -> str | None:

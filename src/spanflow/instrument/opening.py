@@ -194,7 +194,7 @@ class Opening:
             step_tools=_step_tools(self._metadata.get("spanflow_step_tools")),
             previous=lineage.previous if lineage is not None else None,
         )
-        note_shape(shape.paths, goals)
+        note_shape(shape.version, shape.paths, goals)
         turn = Turn(self._runtime, shape, identity)
         if self._thread is not None:
             scalar = lineages.encode(engagement_id, turn.trace_id, turn.span_id)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from spanflow import guard
 from spanflow.ledger.gather import IngestReport, ingest
 from spanflow.ledger.publish import publish
+from spanflow.ledger.store import interrupt
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 
     from spanflow.ledger.journal import Journal
 
-__all__ = ["BackgroundIngester", "IngestReport", "ingest"]
+__all__ = ["BackgroundIngester", "IngestReport", "finish", "ingest"]
 
 _JITTER = 0.25
 # The last round of a process ends before its caller stops waiting for it.
 _LAST_ROUND_SHARE = 0.9
+_INTERRUPTED_FOR_S = 5.0
+_ASK_AGAIN_S = 0.05
 
 
 class BackgroundIngester:
@@ -84,7 +87,7 @@ class BackgroundIngester:
         if thread is None or not thread.is_alive():
             return
         self._stopping.set()
-        thread.join(timeout_s)
+        finish(thread, timeout_s)
 
     def run_once(self, *, force: bool = False, wait_s: float = 0.0) -> IngestReport | None:
         """Do one round now, in the calling thread: seal, ingest, publish.
@@ -104,7 +107,8 @@ class BackgroundIngester:
             report = ingest(self._ledger, wait_s=wait_s, idle_after=self._idle_after)
             publish(self._ledger, force=force, wait_s=wait_s)
         except Exception as error:  # noqa: BLE001 - nothing may reach the user's run
-            guard.report("ledger.ingest", error)
+            if type(error).__name__ != "InterruptException":  # we did that: the next does the work
+                guard.report("ledger.ingest", error)
             return None
         return report
 
@@ -127,6 +131,20 @@ class BackgroundIngester:
         was_running, self._thread = self._thread is not None, None
         if was_running:
             self.start()
+
+
+def finish(thread: threading.Thread, timeout_s: float) -> None:
+    """Wait for a thread that works on a store; past the time-out, interrupt it and let it end.
+
+    Args:
+        thread: The thread, running or not.
+        timeout_s: How long it may take to do its work.
+    """
+    thread.join(timeout_s)
+    deadline = time.monotonic() + _INTERRUPTED_FOR_S
+    while thread.is_alive() and time.monotonic() < deadline:
+        interrupt()
+        thread.join(_ASK_AGAIN_S)
 
 
 _ingesters: weakref.WeakSet[BackgroundIngester] = weakref.WeakSet()

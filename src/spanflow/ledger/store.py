@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
     import duckdb
 
-__all__ = ["migrations", "open_store"]
+__all__ = ["interrupt", "migrations", "open_store"]
 
 FORMAT = "spanflow ledger"
 # What duckdb 1.4 and later can all read; without it, a newer duckdb writes files that older tools
 # cannot open.
 _STORAGE_VERSION = "v1.4.0"
 _MEMORY_LIMIT = "256MB"
+
+_open: list[duckdb.DuckDBPyConnection] = []
 
 
 @contextlib.contextmanager
@@ -49,13 +51,24 @@ def open_store(places: Places) -> Generator[duckdb.DuckDBPyConnection]:
     except duckdb.Error as error:
         message = f"The store {places.store} cannot be opened: {_first_line(error)}"
         raise LedgerError(message) from error
+    _open.append(connection)
     try:
         _migrate(connection, places.store)
         yield connection
     finally:
+        _open.remove(connection)
         connection.close()
     with contextlib.suppress(OSError):
         places.store.chmod(PRIVATE_FILE)
+
+
+def interrupt() -> None:
+    """Make whatever this process is doing in a store fail at once; it is done again by the next.
+
+    A thread that is still inside DuckDB when the interpreter goes down would abort the process.
+    """
+    for connection in tuple(_open):
+        connection.interrupt()
 
 
 @cache
