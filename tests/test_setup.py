@@ -158,7 +158,6 @@ def test_the_state_of_the_file_system_never_raises(tmp_path: Path) -> None:
     spanflow.uninstrument()
 
 
-@pytest.mark.xfail(reason="the ingester is not told what the settings say")
 def test_patience_reaches_the_ledger(flow_with: Callable[..., Flow]) -> None:
     flow = flow_with(idle_after=timedelta(hours=2), ingest="exit")
     chain("a").invoke({"log": []})
@@ -217,7 +216,6 @@ def test_a_users_own_provider_stays_the_only_one(tmp_path: Path) -> None:
     assert ask(tmp_path / "traces.duckdb", "SELECT path FROM steps") == [("a",)]
 
 
-@pytest.mark.xfail(reason="the processor is put on the provider of the first moment only")
 def test_a_provider_set_later_stamps_identity_too(tmp_path: Path) -> None:
     """Whoever instruments first and sets the provider afterwards is served all the same."""
     code = """

@@ -83,10 +83,12 @@ REPLAYED: Final = "spanflow.replayed"
 
 # Totals: ours, so never under gen_ai.usage.
 USAGE_PREFIX: Final = "spanflow.usage."
+USAGE_TOTAL_TOKENS: Final = "spanflow.usage.total_tokens"
 USAGE_COST_USD: Final = "spanflow.usage.cost_usd"
 USAGE_FLAGS: Final = "spanflow.usage.flags"
 
 # Calls and payloads.
+CALL_STATUS: Final = "spanflow.call.status"
 CALL_CALLER: Final = "spanflow.call.caller"
 PAYLOAD_TRUNCATED: Final = "spanflow.payload.truncated"
 PAYLOAD_ORIGINAL_SIZE: Final = "spanflow.payload.original_size"

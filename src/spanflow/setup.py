@@ -247,7 +247,6 @@ def _make_runtime() -> Runtime:
         else None
     )
     runtime = Runtime(settings, journal, __version__)
-    runtime.service_name = str(service) if service else None
     processor.attach(runtime)
     if journal is not None and settings.ingest != "off":
         from spanflow.ledger.ingest import BackgroundIngester  # noqa: PLC0415

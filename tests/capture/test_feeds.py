@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import pytest
 from graphs import FakeLLM, State, calling, chain, llm
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
@@ -49,6 +49,12 @@ COLUMNS = {
     "transitions": "*",
     "spans": "* EXCLUDE (process_id, source, service_name, attributes, events, links)",
 }
+# A failing case is short already, and each costs a ledger.
+SOME = settings(
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 AS_OF = "TIMESTAMP '2100-01-01'"
 
 
@@ -207,7 +213,7 @@ def test_any_feeds_in_any_order_give_the_same_rows(feeds: dict[str, bytes], tmp_
         "transitions": 7,
     }
 
-    @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(SOME, max_examples=20)
     @given(
         order=st.lists(st.sampled_from(["journal", "export", "again"]), min_size=1, max_size=4),
         at_once=st.booleans(),
@@ -224,17 +230,19 @@ def test_any_feeds_in_any_order_give_the_same_rows(feeds: dict[str, bytes], tmp_
     same()
 
 
-@settings(
-    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+@settings(SOME, max_examples=5)
+@given(
+    which=st.sampled_from(["journal", "export"]),
+    kept=st.sets(st.integers(0, 60), max_size=30),
+    torn_first=st.booleans(),
 )
-@given(data=st.data())
 def test_a_torn_feed_is_mended_by_any_whole_one(
-    feeds: dict[str, bytes], tmp_path: Path, data: st.DataObject
+    feeds: dict[str, bytes], tmp_path: Path, which: str, kept: set[int], torn_first: bool
 ) -> None:
     """A part of one feed and the whole of another are the whole, whichever comes first."""
-    lines = feeds[data.draw(st.sampled_from(["journal", "export"]))].splitlines(keepends=True)
-    part = b"".join(data.draw(st.lists(st.sampled_from(lines), unique=True, max_size=20)))
-    order = data.draw(st.permutations([part, feeds["again"]]))
+    lines = feeds[which].splitlines(keepends=True)
+    part = b"".join(line for number, line in enumerate(lines) if number in kept)
+    order = [part, feeds["again"]] if torn_first else [feeds["again"], part]
     assert rows(tmp_path / "torn", order) == rows(tmp_path / "torn", [feeds["journal"]])
 
 
@@ -277,7 +285,6 @@ def only(folder: Path, feed: bytes, view: str) -> list[tuple[Any, ...]]:
     return rows(folder, [feed])[view]
 
 
-@pytest.mark.xfail(reason="a call's span has no word for a total that is not the sum")
 def test_a_total_that_is_not_the_sum_is_told_by_all(flow: Flow, tmp_path: Path) -> None:
     def node(state: State) -> State:
         for asked, produced, total in ((50, 20, 3), (0, 0, 30)):
@@ -296,7 +303,6 @@ def test_a_total_that_is_not_the_sum_is_told_by_all(flow: Flow, tmp_path: Path) 
         assert found[0] == found[1], view
 
 
-@pytest.mark.xfail(reason="a call's span has no word for a call that waits")
 def test_a_tool_that_waits_is_told_by_all(flow: Flow, tmp_path: Path) -> None:
     @tool
     def confirm(what: str) -> str:

@@ -140,6 +140,14 @@ class OpenCall:
         if error_type is not None:
             self.invocation.attributes[semconv.ERROR_TYPE] = error_type
             self.invocation.span.set_status(trace.Status(trace.StatusCode.ERROR))
+        if status not in ("ok", "error"):
+            self.invocation.attributes[semconv.CALL_STATUS] = status
+        if (
+            usage is not None
+            and usage.total_tokens is not None
+            and usage.total_tokens != _sum(usage)
+        ):
+            self.invocation.attributes[semconv.USAGE_TOTAL_TOKENS] = usage.total_tokens
         if error is not None and status != "waiting":
             self.invocation.fail(error)
         else:
@@ -300,3 +308,10 @@ class CallSpans:
             context=context,
             fields={"operation": "retrieval", "name": name},
         )
+
+
+def _sum(usage: Usage) -> int | None:
+    """Return the total that a reader of the conventions' own attributes will see."""
+    if usage.input_tokens is None or usage.output_tokens is None:
+        return None
+    return usage.input_tokens + usage.output_tokens

@@ -87,6 +87,10 @@ def attach(runtime: Runtime | None) -> bool:
         Whether the provider takes processors (the SDK's does, the API's own does not).
     """
     provider = trace.get_tracer_provider()
+    if runtime is not None:
+        resource = getattr(provider, "resource", None)
+        service = resource.attributes.get(semconv.SERVICE_NAME) if resource is not None else None
+        runtime.service_name = str(service) if service else None
     with _attach_lock:
         for owner, processor in _attached:
             processor.runtime = runtime if owner is provider else None

@@ -16,6 +16,7 @@ from spanflow.capture.dialects import is_content
 from spanflow.capture.events import json_payload
 from spanflow.capture.payload import clean, jsonable, payload_of
 from spanflow.capture.runtime import SCOPE_NAME
+from spanflow.tally import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,6 +75,8 @@ _NOT_REPEATED = {
     semconv.GEN_AI_USAGE_INPUT_TOKENS,
     semconv.GEN_AI_USAGE_OUTPUT_TOKENS,
     semconv.REPLAYED,
+    semconv.CALL_STATUS,
+    semconv.USAGE_TOTAL_TOKENS,
     *_SHARED_FIELDS,
 }
 
@@ -120,10 +123,12 @@ def record_of(
         return record
     if reading is not None:
         record |= call_fields(reading, limit, content=content)
+        record |= _total(attributes, reading)
     else:
         record |= {"kind": "span", "name": clean(span.name)}
-    record["status"] = "ok" if span.status.status_code.name != "ERROR" else "error"
-    if record["status"] == "error":
+    failed = span.status.status_code.name == "ERROR"
+    record["status"] = attributes.get(semconv.CALL_STATUS) or ("error" if failed else "ok")
+    if failed:
         record["error_message"] = clean(span.status.description or "", limit) or None
     record["attributes"] = _others(attributes, limit, content=content) or None
     record["events"] = _events(span, content=content)
@@ -153,6 +158,16 @@ def call_fields(reading: Reading, limit: int, *, content: bool) -> dict[str, Any
         if value is not None:
             fields[name] = payload_of(value, limit).text
     return fields
+
+
+def _total(attributes: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
+    """Return the usage with the total we wrote beside it, where that is not the sum."""
+    told = attributes.get(semconv.USAGE_TOTAL_TOKENS)
+    if told is None or reading.kind not in ("llm", "embeddings"):
+        return {}
+    usage = usage_fields(reading.usage)
+    flags = usage.pop("usage_flags") or ()
+    return usage_fields(Usage.of(**{**usage, "total_tokens": told}, flags=flags))
 
 
 def usage_fields(usage: Any) -> dict[str, Any]:

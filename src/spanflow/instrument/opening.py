@@ -15,6 +15,7 @@ from langgraph.types import Command
 
 from spanflow import semconv
 from spanflow.capture import lineage as lineages
+from spanflow.capture import processor
 from spanflow.capture import scope as scopes
 from spanflow.capture.events import json_payload
 from spanflow.capture.frame import Nested
@@ -54,6 +55,7 @@ def prepare(
     scope = scopes.current.get()
     if scope is scopes.OFF:
         return None
+    processor.attach(runtime)  # the user's provider may have come after us
     given = args[1] if len(args) > 1 else kwargs.get("config")
     if given is not None and not isinstance(given, dict):
         return None

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import orjson
 
-__all__ = ["MAX_LINE_BYTES", "encode"]
+__all__ = ["MAX_LINE_BYTES", "encode", "plain", "text_of"]
 
 VERSION = 1
 MAX_LINE_BYTES = 4 * 1024 * 1024
@@ -38,14 +38,27 @@ def encode(record: Mapping[str, object], process_id: str) -> bytes:
     try:
         line = orjson.dumps(stamped, default=_as_text, option=orjson.OPT_APPEND_NEWLINE)
     except (TypeError, ValueError, RecursionError):
-        line = _dump(_Plain().of(stamped))
+        line = _dump(plain(stamped))
     if len(line) > MAX_LINE_BYTES:
         return _cut(stamped)
     return line
 
 
-def _dump(plain: object) -> bytes:
-    return orjson.dumps(plain, option=orjson.OPT_APPEND_NEWLINE)
+def plain(value: object) -> object:
+    """Return a copy of `value` that any JSON writer accepts, bounded in depth and breadth."""
+    return _Plain().of(value)
+
+
+def text_of(value: object, longest: int | None = None) -> str:
+    """Return `value` as text that UTF-8 can encode, cut to `longest` characters."""
+    try:
+        return _clean(value if isinstance(value, str) else _as_text(value), longest)
+    except Exception:  # noqa: BLE001 - even asking a stranger for its class may fail
+        return f"<{type(value).__name__}>"
+
+
+def _dump(data: object) -> bytes:
+    return orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _cut(record: Mapping[str, object]) -> bytes:
@@ -67,20 +80,35 @@ class _Plain:
         self._open: set[int] = set()
 
     def of(self, value: object) -> object:
+        try:
+            return self._of(value)
+        except Exception:  # noqa: BLE001 - even asking a stranger for its class may fail
+            return f"<{type(value).__name__}>"
+
+    def _of(self, value: object) -> object:
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
             return _clean(value, self._longest)
-        if isinstance(value, int):
-            number = int(value)
-            return number if number in _INT64 else _clean(_as_text(number), self._longest)
-        if isinstance(value, float):
-            return float(value) if math.isfinite(value) else None
+        if isinstance(value, int | float):
+            return self._number(value)
         if isinstance(value, Mapping | Sequence | AbstractSet) and not isinstance(
             value, bytes | bytearray | memoryview
         ):
             return self._container(cast("Any", value))
-        return _clean(_as_text(cast("object", value)), self._longest)
+        return self._stranger(cast("object", value))
+
+    def _number(self, value: float) -> object:
+        if isinstance(value, float):
+            return float(value) if math.isfinite(value) else None
+        number = int(value)
+        return number if number in _INT64 else _clean(_as_text(number), self._longest)
+
+    def _stranger(self, value: object) -> object:
+        dump = getattr(type(value), "model_dump", None)
+        if callable(dump):
+            return self._container(cast("Any", dump(value)))
+        return _clean(_as_text(value), self._longest)
 
     def _container(self, value: Any) -> object:
         self._left -= 1

@@ -7,7 +7,9 @@ judging: every call counts. The arithmetic itself is the tally's.
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import orjson
 
 from spanflow import guard
 
@@ -82,7 +84,11 @@ def _judge(rows: Sequence[_Row], parents: dict[str, str | None]) -> dict[str, Ve
             response_id=row[7],
             started_ns=row[8],
             ended_ns=row[9],
-            usage=tally.Usage.of(cost_usd=row[10], **dict(zip(_TOKENS, row[11:], strict=True))),
+            usage=tally.Usage.of(
+                cost_usd=row[10],
+                flags=_flags(row[11]),
+                **dict(zip(_TOKENS, row[12:], strict=True)),
+            ),
         )
         for row in rows
     ]
@@ -91,3 +97,9 @@ def _judge(rows: Sequence[_Row], parents: dict[str, str | None]) -> dict[str, Ve
     except Exception as error:  # noqa: BLE001 - an unjudged turn counts every call
         guard.report("ledger.judge", error)
         return {}
+
+
+def _flags(text: str | None) -> tuple[str, ...]:
+    """Read a row's list of flags; whatever else stands there is none."""
+    found: Any = orjson.loads(text) if text else ()
+    return tuple(map(str, cast("list[Any]", found))) if isinstance(found, list) else ()

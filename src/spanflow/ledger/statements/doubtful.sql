@@ -3,7 +3,8 @@ SELECT
     c.grp,
     c.kind = 'tool' AS is_tool,
     c.span_id,
-    c.parent_span_id,
+    -- Tools may call tools, and both happened.
+    if(c.kind = 'tool', NULL, c.parent_span_id),
     coalesce(c.scope, ''),
     c.step_id,
     if(c.kind = 'tool', c.name, coalesce(c.model, c.request_model)),
@@ -11,6 +12,7 @@ SELECT
     coalesce(c.started_ns, c.ended_ns, 0),
     coalesce(c.ended_ns, c.started_ns, 0),
     c.cost_usd,
+    c.usage_flags,
     c.input_tokens,
     c.output_tokens,
     c.cache_read_tokens,
