@@ -168,12 +168,12 @@ class Budget(BaseModel):
         ([1, "1", True, None], [1, "1", True, None]),
         ((1, {2}), [1, [2]]),
         ({1: "a", None: "b", (1, 2): "c"}, {"1": "a", "None": "b", "(1, 2)": "c"}),
-        (math.nan, "nan"),
-        (math.inf, "inf"),
+        (math.nan, None),
+        (math.inf, None),
         (2**63, str(2**63)),
         (-(2**63), -(2**63)),
-        (b"\xff", "b'\\xff'"),
-        ("a\ud800b", "a?b"),
+        (b"abc\xff", "abc\ufffd"),
+        ("a\ud800b", "a\ufffdb"),
         ("nul\0", "nul\0"),
         ("エンゲージ🎌", "エンゲージ🎌"),
         (Hostile(), "<Hostile>"),
@@ -236,7 +236,6 @@ class NoText(str):
         raise RuntimeError
 
 
-@pytest.mark.xfail(reason="only a repr may fail so far")
 @pytest.mark.parametrize(
     "make",  # pytest itself cannot hold such values
     [
@@ -255,7 +254,6 @@ def test_even_the_most_hostile_value_raises_nothing(make: Callable[[], Any]) -> 
     clean(make())
 
 
-@pytest.mark.xfail(reason="depth is bounded, breadth is not", run=False)
 def test_what_contains_itself_many_times_ends_soon() -> None:
     wide: list[Any] = []
     wide.extend([wide, wide])

@@ -13,8 +13,9 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
+import spanflow
 from spanflow import guard
-from spanflow.capture.processor import JourneyProcessor, attach
+from spanflow.capture.processor import JourneyProcessor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -283,8 +284,8 @@ def test_it_stands_on_a_provider_once(flow: Flow) -> None:
     assert flow.one("SELECT count(*) FROM spans WHERE kind = 'span'") == 1
 
 
-def test_serving_nobody_it_does_nothing(flow: Flow) -> None:
-    attach(None)
+def test_switched_off_it_does_nothing(flow: Flow) -> None:
+    spanflow.uninstrument()
     in_node(lambda: others().start_span("mine").end()).invoke({"log": []})
     assert of(flow, "mine") == {}
 

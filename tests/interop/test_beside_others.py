@@ -77,7 +77,7 @@ def test_tokens_count_once_where_they_were_spent(outcome):
         JOIN steps USING (step_id)
         JOIN engagements ON engagements.engagement_id = steps.engagement_id
         WHERE counted GROUP BY ALL
-        """  # noqa: S608 - the names of columns
+        """
     ).fetchall()
     found = defaultdict(dict)
     for run, path, calls, *tokens in rows:

@@ -281,13 +281,14 @@ def test_an_ingest_that_outlasts_the_exit_does_not_abort_the_process(tmp_path: P
             with real(places) as connection:
                 Path("inside").write_text("")
                 connection.execute(
-                    "SELECT count(*) FROM range(1000000000) a, range(1000000000) b WHERE a.range % 7 = b.range % 3"
+                    "SELECT count(*) FROM range(1000000000) a, range(1000000000) b "
+                    "WHERE a.range % 7 = b.range % 3"
                 )
                 yield connection
 
         store.open_store = slow
         journal = Journal(Path("t.duckdb"))
-        journal.append({"kind": "turn", "trace_id": "1" * 32, "span_id": "2" * 16, "phase": "start"})
+        journal.append({"kind": "turn", "trace_id": "1" * 32, "span_id": "2" * 16})
         background = ingest.BackgroundIngester(Path("t.duckdb"), journal, interval_s=0.01)
         background.start()
         while not Path("inside").exists():
