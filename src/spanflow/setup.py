@@ -26,11 +26,13 @@ from spanflow.guard import guarded, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from datetime import timedelta
     from pathlib import Path
 
     from spanflow.capture.runtime import Runtime
     from spanflow.instrument.calls import CallHandler
     from spanflow.ledger.ingest import BackgroundIngester
+    from spanflow.settings import Settings
 
 __all__ = [
     "SpanflowInstrumentor",
@@ -252,7 +254,7 @@ def _make_runtime() -> Runtime:
         from spanflow.ledger.ingest import BackgroundIngester  # noqa: PLC0415
 
         _Process.ingester = BackgroundIngester(
-            journal.path, journal, idle_after=settings.idle_after
+            journal.path, journal, idle_after=_idle_after(settings)
         )
         if settings.ingest == "background":
             _Process.ingester.start()
@@ -261,6 +263,11 @@ def _make_runtime() -> Runtime:
         atexit.register(shutdown)
         _flush_on_sigterm()
     return runtime
+
+
+def _idle_after(settings: Settings) -> timedelta | None:
+    """Return what this process was told of idleness; None leaves the ledger's own value alone."""
+    return settings.idle_after if "idle_after" in settings.model_fields_set else None
 
 
 def _release() -> None:
@@ -382,7 +389,7 @@ def _ingest(runtime: Runtime) -> None:
     from spanflow.ledger.publish import refresh  # noqa: PLC0415 - duckdb is loaded only where it is needed
 
     if runtime.journal is not None:
-        refresh(runtime.journal.path, idle_after=runtime.settings.idle_after)
+        refresh(runtime.journal.path, idle_after=_idle_after(runtime.settings))
 
 
 def _flush_on_sigterm() -> None:

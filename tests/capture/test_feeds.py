@@ -39,9 +39,8 @@ COLUMNS = {
     "turns": "* EXCLUDE (process_id)",
     "steps": "* EXCLUDE (process_id)",
     # Ours is when the first piece arrived here; the span's own is taken some microseconds later.
-    "llm_calls": "* EXCLUDE (source, service_name, time_to_first_token_ms), "
-    "time_to_first_token_ms IS NULL",
-    "tool_calls": "* EXCLUDE (source, service_name)",
+    "llm_calls": "* EXCLUDE (source, time_to_first_token_ms), time_to_first_token_ms IS NULL",
+    "tool_calls": "* EXCLUDE (source)",
     # A span holds the end of a stack and not the number of the attempt.
     "events": "* EXCLUDE (payload), "
     "if(kind = 'error', json_extract(payload, '$.message'), payload) AS payload",

@@ -140,6 +140,8 @@ class OpenCall:
         if error_type is not None:
             self.invocation.attributes[semconv.ERROR_TYPE] = error_type
             self.invocation.span.set_status(trace.Status(trace.StatusCode.ERROR))
+        if usage is not None and usage.flags:
+            self.invocation.attributes[semconv.USAGE_FLAGS] = list(usage.flags)
         if status not in ("ok", "error"):
             self.invocation.attributes[semconv.CALL_STATUS] = status
         if (
@@ -195,6 +197,7 @@ class OpenCall:
             "span_id": self.span_id,
             "parent_span_id": self.parent_span_id,
             "scope": SCOPE_NAME,
+            "service_name": self.runtime.service_name,
             "started_ns": self.started_ns,
             "ended_ns": ended_ns,
             "status": status,

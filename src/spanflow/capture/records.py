@@ -6,7 +6,7 @@ say the same.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 
@@ -77,6 +77,7 @@ _NOT_REPEATED = {
     semconv.REPLAYED,
     semconv.CALL_STATUS,
     semconv.USAGE_TOTAL_TOKENS,
+    semconv.USAGE_FLAGS,
     *_SHARED_FIELDS,
 }
 
@@ -123,7 +124,7 @@ def record_of(
         return record
     if reading is not None:
         record |= call_fields(reading, limit, content=content)
-        record |= _total(attributes, reading)
+        record |= _said_by_us(attributes, reading)
     else:
         record |= {"kind": "span", "name": clean(span.name)}
     failed = span.status.status_code.name == "ERROR"
@@ -160,14 +161,18 @@ def call_fields(reading: Reading, limit: int, *, content: bool) -> dict[str, Any
     return fields
 
 
-def _total(attributes: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
-    """Return the usage with the total we wrote beside it, where that is not the sum."""
-    told = attributes.get(semconv.USAGE_TOTAL_TOKENS)
-    if told is None or reading.kind not in ("llm", "embeddings"):
+def _said_by_us(attributes: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
+    """Return the usage with what we wrote beside it: a total that is not the sum, and flags."""
+    total = attributes.get(semconv.USAGE_TOTAL_TOKENS)
+    flags = attributes.get(semconv.USAGE_FLAGS)
+    if reading.kind not in ("llm", "embeddings") or (total is None and flags is None):
         return {}
     usage = usage_fields(reading.usage)
-    flags = usage.pop("usage_flags") or ()
-    return usage_fields(Usage.of(**{**usage, "total_tokens": told}, flags=flags))
+    ours = cast("tuple[object, ...]", flags) if isinstance(flags, tuple) else ()
+    noted: list[object] = [*(usage.pop("usage_flags") or ()), *ours]
+    if total is not None:
+        usage["total_tokens"] = total
+    return usage_fields(Usage.of(**usage, flags=map(str, noted)))
 
 
 def usage_fields(usage: Any) -> dict[str, Any]:

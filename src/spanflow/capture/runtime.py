@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
-from spanflow.guard import report
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from spanflow.ledger.journal import Journal
     from spanflow.settings import Settings
 
-__all__ = ["SCOPE_NAME", "Runtime", "new_engagement_id", "span_ids"]
+__all__ = ["SCOPE_NAME", "Runtime", "new_engagement_id", "span_id_of", "span_ids"]
 
 SCOPE_NAME = "spanflow"
 """The instrumentation scope of every span we make."""
@@ -44,10 +42,12 @@ class Runtime:
     def record(self, record: Mapping[str, Any]) -> None:
         """Append one record to the journal, where there is one; never raises."""
         if self.journal is not None:
-            try:
-                self.journal.append(record)
-            except Exception as error:  # noqa: BLE001 - the fail-open boundary of every record
-                report("journal.append", error)
+            self.journal.append(record)
+
+
+def span_id_of(span: trace.Span) -> str:
+    """Return a span's id as lower-case hex; without an SDK, one of our own."""
+    return f"{span.get_span_context().span_id or random.getrandbits(64) or 1:016x}"
 
 
 def span_ids(span: trace.Span, trace_id: str | None = None) -> tuple[str, str]:

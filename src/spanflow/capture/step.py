@@ -16,7 +16,7 @@ from spanflow import semconv
 from spanflow.capture import scope as scopes
 from spanflow.capture.events import Event, Events, error_event, error_text
 from spanflow.capture.payload import clean
-from spanflow.capture.runtime import span_ids
+from spanflow.capture.runtime import span_id_of
 from spanflow.capture.usage import CallLog, usage_attributes
 from spanflow.tally import Totals
 
@@ -75,7 +75,7 @@ class Step:
         self.parent = parent
         self.superstep = superstep
         self.path = f"{parent.path}/{name}" if parent is not None else name
-        self.visit = turn.visits[self.path] = turn.visits[self.path] + 1
+        self.visit = turn.visits[self.path] = turn.visits.get(self.path, 0) + 1
         self.attempts = 1
         self.status = "running"
         self.parked = False
@@ -105,18 +105,19 @@ class Step:
             semconv.STEP_VISIT: self.visit,
         }
         told: dict[str, Any] = {}
+        # What is not said is left out. No loop: this runs at every step.
         if superstep is not None:
             told["superstep"] = attributes[semconv.STEP_SUPERSTEP] = superstep
-        for attribute, field, value in (
-            (semconv.STEP_PARENT_ID, "parent_step_id", parent and parent.span_id),
-            (semconv.STEP_IS_GLOBAL, "is_global", self.is_global),
-            (semconv.STEP_GOAL, "goal", self.goal),
-            (semconv.STEP_TOOLS_AVAILABLE, "tools_available", tools),
-            (semconv.GEN_AI_AGENT_NAME, "agent_name", agent_name),
-        ):
-            if value:  # what is not said is left out
-                told[field] = value
-                attributes[attribute] = value
+        if parent is not None:
+            told["parent_step_id"] = attributes[semconv.STEP_PARENT_ID] = parent.span_id
+        if self.is_global:
+            told["is_global"] = attributes[semconv.STEP_IS_GLOBAL] = True
+        if self.goal is not None:
+            told["goal"] = attributes[semconv.STEP_GOAL] = self.goal
+        if tools:
+            told["tools_available"] = attributes[semconv.STEP_TOOLS_AVAILABLE] = tools
+        if agent_name is not None:
+            told["agent_name"] = attributes[semconv.GEN_AI_AGENT_NAME] = agent_name
         if cached:
             told["attributes"] = {semconv.STEP_CACHED: True}
             attributes[semconv.STEP_CACHED] = True
@@ -127,7 +128,8 @@ class Step:
             attributes=attributes,
             start_time=self.started_ns,
         )
-        self.trace_id, self.span_id = span_ids(self.span, turn.trace_id)
+        self.trace_id = turn.trace_id
+        self.span_id = span_id_of(self.span)
         self.context = trace.set_span_in_context(self.span, outer.context)
         self.scope = scopes.Scope(turn, frame, self)
         self.base: dict[str, Any] = {
@@ -142,6 +144,8 @@ class Step:
             "path": self.path,
             "visit": self.visit,
             "started_ns": self.started_ns,
+            "phase": "start",
+            "status": "running",
         }
 
     @property
@@ -161,7 +165,7 @@ class Step:
     def announce(self) -> None:
         """Make the step known: to spans that start inside it, and to the journal."""
         self.frame.turn.steps[self.span_id] = self
-        self.frame.runtime.record({**self.base, "phase": "start", "status": "running"})
+        self.frame.runtime.record(self.base)
 
     def begin_attempt(self) -> None:
         """Take the step up again after a failed attempt."""

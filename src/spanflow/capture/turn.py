@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
@@ -72,7 +71,7 @@ class Turn(Frame):
         self.goals = [name for name in identity.goals if name in self.goal_paths.values()]
         self.global_steps = shape.resolve(identity.global_steps)
         self.goals_reached: list[str] = []
-        self.visits: Counter[str] = Counter()
+        self.visits: dict[str, int] = {}
         self.steps: dict[str, Step] = {}
         self.calls = CallLog()
         self.totals = Totals()

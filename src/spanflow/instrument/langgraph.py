@@ -15,7 +15,6 @@ import wrapt
 from langgraph.callbacks import GraphCallbackHandler
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from opentelemetry import context as otel_context
-from opentelemetry import trace
 
 from spanflow.capture import scope as scopes
 from spanflow.capture.content import captures_content
@@ -53,7 +52,6 @@ class GraphHandler(GraphCallbackHandler):
     def __init__(self, runtime: Runtime) -> None:
         self.runtime: Runtime | None = runtime
 
-    @guarded("langgraph.on_chain_start")
     def on_chain_start(  # noqa: PLR0913 - the callback's own parameters
         self,
         serialized: dict[str, Any] | None,  # noqa: ARG002
@@ -66,32 +64,41 @@ class GraphHandler(GraphCallbackHandler):
         **kwargs: Any,  # noqa: ARG002
     ) -> None:
         """Open a step if this run is a node's; otherwise remember where it stands."""
+        try:  # not the decorator: this and its counterpart run at every step
+            self._start(run_id, parent_run_id, metadata or {}, name)
+        except Exception as error:  # noqa: BLE001 - the fail-open boundary
+            report("langgraph.on_chain_start", error)
+
+    def _start(
+        self, run_id: UUID, parent_run_id: UUID | None, metadata: dict[str, Any], name: str | None
+    ) -> None:
         scope = scopes.current.get()
         if scope is not None and scope.frame is not None and not scope.frame.bound:
             # The first run inside a frame is the graph's own.
             scope.frame.bound = True
-            namespace = (metadata or {}).get(_NAMESPACE)
-            places[run_id] = Place(scope, scope.frame.context, namespace)
+            places[run_id] = Place(scope, scope.frame.context, metadata.get(_NAMESPACE))
             scope.frame.runs.add(run_id)
             return
         place = place_of(parent_run_id)
         if place is None or place.scope is None or place.scope.turn is None or self.runtime is None:
             return
-        namespace = (metadata or {}).get(_NAMESPACE)
+        namespace = metadata.get(_NAMESPACE)
         frame = place.scope.frame
         if not namespace or namespace == place.namespace or frame is None or frame.ended:
             # A run inside a node, not the node's own: it ends nothing.
             places[run_id] = Place(place.scope, place.context, place.namespace)
             place.scope.turn.runs.add(run_id)
             return
-        _start_step(run_id, place, frame, metadata or {}, name)
+        _start_step(run_id, place, frame, metadata, name)
 
-    @guarded("langgraph.on_chain_end")
     def on_chain_end(self, outputs: Any, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
         """End the step whose node ended."""
-        step = _left(run_id)
-        if step is not None:
-            step.end("completed")
+        try:
+            step = _left(run_id)
+            if step is not None:
+                step.end("completed")
+        except Exception as error:  # noqa: BLE001 - the fail-open boundary
+            report("langgraph.on_chain_end", error)
 
     @guarded("langgraph.on_chain_error")
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:  # noqa: ARG002
@@ -155,7 +162,7 @@ def _left(run_id: UUID) -> Step | None:
     outer = step.frame if parent is None or parent is step.frame.parent_step else parent
     if scopes.current.get() is step.scope:
         scopes.current.set(outer.scope)
-    if trace.get_current_span() is step.span:
+    if otel_context.get_current() is step.context:
         otel_context.attach(outer.context)
     return step
 
@@ -169,10 +176,13 @@ def _note_wait(step: Step, error: GraphInterrupt) -> None:
 
     for interrupt in interrupts:
         payload: dict[str, Any] = {"id": clean(getattr(interrupt, "id", ""))}
+        value: Any = getattr(interrupt, "value", None)
+        if isinstance(value, dict):
+            label: Any = cast("dict[str, Any]", value).get("awaiting")
+            if isinstance(label, str):
+                payload["awaiting"] = clean(label, 128)
         if captures_content():
-            payload["payload"] = json_payload(
-                getattr(interrupt, "value", None), runtime.payload_bytes
-            )
+            payload["payload"] = json_payload(cast("object", value), runtime.payload_bytes)
         step.add_event(Event("wait", "wait", time.time_ns(), payload))
 
 
