@@ -190,6 +190,24 @@ def test_wrong_values_warn_once_and_defaults_hold(tmp_path: Path) -> None:
     assert ask(tmp_path / "traces.duckdb", "SELECT status FROM engagements") == [("completed",)]
 
 
+def test_without_file_locks_traces_work_and_the_ledger_says_that_it_does_not(
+    tmp_path: Path,
+) -> None:
+    """As on Windows, where there is no fcntl."""
+    done = run(
+        tmp_path,
+        "import sys\nsys.modules['fcntl'] = None\n" + APP,
+        SPANFLOW_LEDGER="traces.duckdb",
+        OTEL_TRACES_EXPORTER="console",
+    )
+    assert done.returncode == 0
+    assert "hi\n" in done.stdout
+    assert "invoke_workflow" in done.stdout
+    assert "the ledger needs the file locks of Linux or macOS" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["app.py"]
+
+
 WAITING = APP + "\nprint('ready', flush=True)\nimport time\ntime.sleep(60)\n"
 
 

@@ -70,7 +70,7 @@ def test_sqlite_pauses_and_resumes(flow: Flow, tmp_path: Path) -> None:
         ("new", "paused"),
         ("resume", "completed"),
     ]
-    assert flow.sql("SELECT label, resolution FROM waits") == [(None, "answered")]
+    assert flow.sql("SELECT label, resolution FROM waits") == [("confirm", "answered")]
 
 
 async def test_asynchronous_sqlite_pauses_and_resumes(flow: Flow, tmp_path: Path) -> None:

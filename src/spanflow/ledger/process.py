@@ -119,7 +119,7 @@ def lock_file(descriptor: int, *, shared: bool = False) -> bool:
         OSError: The file system has no such locks.
     """
     if fcntl is None:  # pragma: no cover - Windows
-        raise OSError(errno.ENOSYS, "the ledger needs flock")
+        raise OSError(errno.ENOSYS, "the ledger needs the file locks of Linux or macOS")
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
