@@ -337,3 +337,18 @@ def test_a_paused_thread_that_fails_on_resume(flow: Flow) -> None:
         app.invoke(Command(resume="yes"), THREAD)
     assert flow.steps() == [("a", "waiting"), ("a", "failed")]
     assert flow.sql("SELECT status, dropped_at, errors FROM engagements") == [("failed", "a", 1)]
+
+
+def test_a_graph_that_pauses_on_a_thread_of_its_own_does_not_pause_the_turn(flow: Flow) -> None:
+    """It hands its interrupt back as a result: the node that asked it goes on."""
+    inner = builder().compile(checkpointer=InMemorySaver())
+
+    def asks(state: State) -> State:
+        found = inner.invoke({"log": []}, {"configurable": {"thread_id": "its own"}})
+        return {"log": ["__interrupt__" in found]}
+
+    assert chain("asks", "after", asks=asks).invoke({"log": []})["log"] == [True, "after"]
+    assert flow.sql("SELECT outcome FROM turns") == [("completed",)]
+    assert flow.sql("SELECT status FROM engagements") == [("completed",)]
+    assert dict(flow.steps())["asks/qualify"] == "waiting"
+    assert flow.sql("SELECT status FROM spans WHERE kind = 'workflow'") == [("paused",)]

@@ -40,6 +40,7 @@ class Frame:
         "ended",
         "open",
         "parent_step",
+        "paused",
         "runs",
         "runtime",
         "scope",
@@ -60,6 +61,7 @@ class Frame:
         self.open: dict[str, Step] = {}
         self.bound = False
         self.runs: set[Any] = set()
+        self.paused = False
         self.ended = False
         self.started_ns = time.time_ns()
 

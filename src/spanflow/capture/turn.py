@@ -55,7 +55,6 @@ class Turn(Frame):
         "identity_fields",
         "last_started",
         "lock",
-        "paused",
         "steps",
         "totals",
         "visits",
@@ -79,7 +78,6 @@ class Turn(Frame):
         self.failed: tuple[int, str] | None = None
         self.waiting: str | None = None
         self.last_started: str | None = None
-        self.paused = False
         context, links = _surroundings(identity.previous)
         self.identity_attributes: dict[str, AttributeValue] = {
             semconv.ENGAGEMENT_ID: identity.engagement_id

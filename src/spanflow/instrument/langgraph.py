@@ -111,6 +111,7 @@ class GraphHandler(GraphCallbackHandler):
             return
         if isinstance(error, GraphInterrupt):
             _note_wait(step, error)
+            step.frame.paused = True  # a consumer may leave before LangGraph says so
             step.end("waiting")
         elif isinstance(error, GraphBubbleUp):
             step.end("completed")
@@ -123,10 +124,10 @@ class GraphHandler(GraphCallbackHandler):
 
     @guarded("langgraph.on_interrupt")
     def on_interrupt(self, event: GraphInterruptEvent) -> None:
-        """Note that the turn pauses; what happens in a subgraph's namespace is not the turn's."""
+        """Note that a graph pauses; what happens in a subgraph's namespace is not its own doing."""
         scope = scopes.current.get()
-        if scope is not None and scope.turn is not None and not event.checkpoint_ns:
-            scope.turn.paused = True
+        if scope is not None and scope.frame is not None and not event.checkpoint_ns:
+            scope.frame.paused = True
 
 
 def _start_step(

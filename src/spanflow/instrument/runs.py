@@ -83,9 +83,9 @@ class _Run:
         if frame is None:
             return
         try:
+            if frame.paused and outcome in ("completed", "left"):
+                outcome = "paused"
             if isinstance(frame, Turn):
-                if frame.paused or (outcome in ("left", "completed") and frame.waiting is not None):
-                    outcome = "paused" if outcome in ("completed", "left") else outcome
                 _blame(frame, error)
                 frame.close(outcome, error)
                 self._opening.closed(frame)
@@ -135,9 +135,11 @@ def streamed(inner: Any, run: Opening) -> Generator[Any, Any, Any]:
                     break
             yield piece
     except BaseException as error:
-        with turn.inside():
-            inner.close()
-        turn.close(_outcome_of(error), error)
+        try:
+            with turn.inside():
+                inner.close()
+        finally:
+            turn.close(_outcome_of(error), error)
         raise
     turn.close("completed")
 
