@@ -45,6 +45,7 @@ __all__ = [
 
 _logger = logging.getLogger("spanflow")
 _EXIT_TIMEOUT_S = 2.0
+_NO = {"false", "0", "no", "off", "f", "n"}
 
 
 class _Process:
@@ -168,13 +169,11 @@ def shutdown(timeout: float = _EXIT_TIMEOUT_S) -> None:
 
 
 def feeds(ledger: Path) -> bool:
-    """Whether capture writes every span of this process's provider to `ledger` already."""
-    from spanflow.capture.processor import attach  # noqa: PLC0415 - asked by an exporter, so it is loaded
-
+    """Whether capture writes its own spans to `ledger` already."""
     runtime = _Process.runtime
     if not _Process.on or runtime is None or runtime.journal is None:
         return False
-    return runtime.journal.path.absolute() == ledger.absolute() and attach(runtime)
+    return runtime.journal.path.absolute() == ledger.absolute()
 
 
 def _switch_on(overrides: dict[str, Any]) -> None:
@@ -185,8 +184,7 @@ def _switch_on(overrides: dict[str, Any]) -> None:
             _release()
             return
         _Process.on = True
-        again = _Process.runtime is not None
-        if again:
+        if _Process.runtime is not None:
             _release()
         if not _Process.hooked:
             _Process.hooked = True
@@ -205,14 +203,7 @@ def _enabled(overrides: dict[str, Any]) -> bool:
     given = overrides.get("enabled")
     if given is not None:
         return bool(given)
-    return os.environ.get("SPANFLOW_ENABLED", "true").strip().lower() not in (
-        "false",
-        "0",
-        "no",
-        "off",
-        "f",
-        "n",
-    )
+    return os.environ.get("SPANFLOW_ENABLED", "true").strip().lower() not in _NO
 
 
 def _sdk_disabled() -> bool:

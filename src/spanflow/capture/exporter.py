@@ -1,8 +1,8 @@
 """The ``duckdb`` exporter: a standard span exporter over the same journal as capture's.
 
-``OTEL_TRACES_EXPORTER=otlp,duckdb`` finds it by name. Where capture already feeds this journal it
-adds nothing; it is for processes that only export, and for spans handed to it in code. It never
-raises and never blocks on a lock.
+``OTEL_TRACES_EXPORTER=otlp,duckdb`` finds it by name. Where capture feeds this journal it leaves
+capture's own spans out; what is told twice all the same is one row. It never raises and never
+blocks on a lock.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from spanflow.capture.dialects import read_span
 from spanflow.capture.records import record_of
+from spanflow.capture.runtime import SCOPE_NAME
 from spanflow.guard import report
 
 if TYPE_CHECKING:
@@ -56,12 +57,14 @@ class DuckDBSpanExporter(SpanExporter):
         """Append the record of each span of an engagement and of each model call, of no other."""
         if self._closed:
             return SpanExportResult.FAILURE
-        if not self._enabled or self._fed_by_capture():
+        if not self._enabled:
             return SpanExportResult.SUCCESS
-        complete = True
+        complete, fed = True, self._fed_by_capture()
         for span in spans:
             try:
                 scope = span.instrumentation_scope.name if span.instrumentation_scope else ""
+                if fed and scope == SCOPE_NAME:
+                    continue
                 reading = read_span(
                     span.name, span.kind.name, scope, span.attributes or {}, span.start_time
                 )

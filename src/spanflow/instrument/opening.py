@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["Opening", "prepare"]
 
 _CHECKPOINTER = "__pregel_checkpointer"
-_NOT_OURS = ("langgraph_", "ls_", "lc_", "lc_versions", "checkpoint_", "__", "spanflow_")
+# What is not the user's own metadata: the frameworks' keys, ours, and those that have a field.
+_OTHERS_PREFIXES = ("langgraph_", "ls_", "lc_", "checkpoint_", "__", "spanflow_")
 _NOT_METADATA = {"thread_id", "user_id", "session_id", "run_id", "assistant_id", "graph_id"}
 
 
@@ -63,10 +64,7 @@ def prepare(
     value = args[0] if args else kwargs.get("input")
     nested = scopes.live()
     run = Opening(runtime, graph, value, config, nested)
-    if not run.enabled:
-        run.handler = None
-    else:
-        run.handler = handler
+    if run.enabled:
         config["callbacks"] = _with_handler(config.get("callbacks"), handler)
     if len(args) > 1:
         run.args, run.kwargs = (args[0], config, *args[2:]), kwargs
@@ -95,7 +93,6 @@ class Opening:
         self._thread: str | None = None
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
-        self.handler: Any = None
         layers: list[Any] = [var_child_runnable_config.get() or {}, graph.config or {}, config]
         self._metadata = _merged(layers, "metadata")
         self._configurable = _merged(layers, "configurable")
@@ -276,5 +273,5 @@ def _kept_metadata(metadata: dict[str, Any], limit: int) -> dict[str, Any]:
     return {
         clean(key): json_payload(value, limit)
         for key, value in metadata.items()
-        if key not in _NOT_METADATA and not str(key).startswith(_NOT_OURS)
+        if key not in _NOT_METADATA and not str(key).startswith(_OTHERS_PREFIXES)
     }
