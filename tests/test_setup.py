@@ -355,3 +355,18 @@ def test_a_forked_child_records_as_a_process_of_its_own(tmp_path: Path) -> None:
         ledger, "SELECT count(DISTINCT process_id), count(DISTINCT engagement_id) FROM turns"
     )
     assert (processes, engagements) == (2, 4)
+
+
+def test_flushing_while_the_interpreter_goes_down(tmp_path: Path) -> None:
+    """From 3.12 on, no thread can be started then."""
+    code = GRAPH + textwrap.dedent(
+        """
+        import atexit
+        spanflow.configure()
+        chain("a").invoke({"log": []})
+        atexit.register(lambda: print(spanflow.flush()))
+        """
+    )
+    done = run(tmp_path, code, SPANFLOW_LEDGER="traces.duckdb", SPANFLOW_INGEST="exit")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+    assert ask(tmp_path / "traces.duckdb", "SELECT path FROM steps") == [("a",)]

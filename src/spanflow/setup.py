@@ -142,8 +142,12 @@ def flush(timeout: float = 10.0) -> bool:
 
     # In a thread of its own: a lock held by the interrupted code must not hang whoever flushes.
     thread = threading.Thread(target=work, name="spanflow-flush", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter is going down: no thread can be started any more
+        work()
+        return True
     _Process.flushing = thread
-    thread.start()
     return done.wait(timeout)
 
 
@@ -161,8 +165,9 @@ def shutdown(timeout: float = _EXIT_TIMEOUT_S) -> None:
             from spanflow.ledger.ingest import finish  # noqa: PLC0415 - a ledger is in use
 
             finish(flushing, timeout)
-        if ingester is not None:
-            ingester.start()
+        if ingester is not None and runtime.settings.ingest == "exit":
+            ingester.last_round(timeout)  # here: no thread can be started at interpreter exit
+        elif ingester is not None:
             ingester.stop(timeout)
     except Exception as error:  # noqa: BLE001 - the interpreter is going down
         report("setup.shutdown", error)

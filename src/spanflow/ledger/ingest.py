@@ -89,6 +89,15 @@ class BackgroundIngester:
         self._stopping.set()
         finish(thread, timeout_s)
 
+    def last_round(self, wait_s: float) -> None:
+        """Declare this process done with its journal, and ingest what is left in this thread.
+
+        Args:
+            wait_s: How long to wait for another process's ingester.
+        """
+        self._journal.close()
+        self._guarded_round(force=True, wait_s=wait_s)
+
     def run_once(self, *, force: bool = False, wait_s: float = 0.0) -> IngestReport | None:
         """Do one round now, in the calling thread: seal, ingest, publish.
 
@@ -115,8 +124,7 @@ class BackgroundIngester:
     def _run(self, stopping: threading.Event) -> None:
         while not stopping.wait(self._next_pause_s()):
             self._guarded_round()
-        self._journal.close()
-        self._guarded_round(force=True, wait_s=max(0.0, self._deadline - time.monotonic()))
+        self.last_round(max(0.0, self._deadline - time.monotonic()))
 
     def _next_pause_s(self) -> float:
         return self._interval_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
