@@ -12,9 +12,6 @@ from typing import Final
 
 __all__: list[str] = []  # constants are read as semconv.NAME
 
-SCHEMA_VERSION: Final = 1
-"""Version of the telemetry we write, apart from the package's."""
-
 # GenAI conventions.
 GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"
 GEN_AI_PROVIDER_NAME: Final = "gen_ai.provider.name"
@@ -84,22 +81,16 @@ REPLAYED: Final = "spanflow.replayed"
 # Totals: ours, so never under gen_ai.usage.
 USAGE_PREFIX: Final = "spanflow.usage."
 USAGE_TOTAL_TOKENS: Final = "spanflow.usage.total_tokens"
-USAGE_COST_USD: Final = "spanflow.usage.cost_usd"
 USAGE_FLAGS: Final = "spanflow.usage.flags"
 
 # Calls and payloads.
 CALL_STATUS: Final = "spanflow.call.status"
-CALL_CALLER: Final = "spanflow.call.caller"
 PAYLOAD_TRUNCATED: Final = "spanflow.payload.truncated"
 PAYLOAD_ORIGINAL_SIZE: Final = "spanflow.payload.original_size"
 
 # Span events.
-EVENT_PREFIX: Final = "spanflow."
 EVENT_KIND: Final = "spanflow.event.kind"
 EVENT_PAYLOAD: Final = "spanflow.event.payload"
-SWITCH_FROM: Final = "spanflow.intent_switch.from"
-SWITCH_TO: Final = "spanflow.intent_switch.to"
-GOAL_NAME: Final = "spanflow.goal.name"
 
 # Links.
 LINK_KIND: Final = "spanflow.link.kind"

@@ -10,6 +10,7 @@ import orjson
 
 from spanflow import semconv
 from spanflow.capture.payload import clean, jsonable, payload_of
+from spanflow.guard import diagnose
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -60,16 +61,15 @@ class Event:
 class Events:
     """The events of one step or turn, in order, bounded."""
 
-    __slots__ = ("_kept", "dropped")
+    __slots__ = ("_kept",)
 
     def __init__(self) -> None:
         self._kept: list[Event] = []
-        self.dropped = 0
 
     def add(self, event: Event) -> bool:
         """Keep `event`; False where there are too many already."""
         if len(self._kept) >= _MOST:
-            self.dropped += 1
+            diagnose("events.dropped", f"a step or turn has more than {_MOST} events")
             return False
         self._kept.append(event)
         return True
