@@ -20,7 +20,7 @@ ROOMS = {
     "capture": {"ledger"},
     "ledger": set(),
     "query": {"ledger"},
-    "cli": {"query", "ledger"},
+    "cli": {"query", "ledger", "capture"},
 }
 # The only root modules which know rooms: the public face, and what puts everything together.
 DOORS = {"__init__.py", "setup.py", "testing.py"}

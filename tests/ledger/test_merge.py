@@ -53,7 +53,7 @@ def contents(ledger: Path) -> dict[str, list[tuple[Any, ...]]]:
         return {
             table: sorted(connection.execute(query).fetchall(), key=repr)
             for table, query in {
-                "records": "FROM records",
+                "records": "SELECT * EXCLUDE (revision) FROM records",
                 "turn_facts": "FROM turn_facts",
                 "partials": "FROM partials",
                 "engagements": "FROM engagements",

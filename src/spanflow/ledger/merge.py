@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-__all__ = ["load", "merge", "statement"]
+__all__ = ["drop_erased", "load", "merge", "statement"]
 
 
 class _Statement(Template):
@@ -48,7 +48,14 @@ def load(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> tuple[
         "(SELECT count(*) FROM incoming_graphs)",
     )
     connection.execute("DROP TABLE lines")
+    drop_erased(connection)
     return spans + graphs, lines - spans - graphs
+
+
+def drop_erased(connection: duckdb.DuckDBPyConnection) -> None:
+    """Take out of `incoming` what belongs to engagements that were erased."""
+    if connection.execute("SELECT 1 FROM tombstones LIMIT 1").fetchone():
+        connection.execute(statement("erased"))
 
 
 def merge(connection: duckdb.DuckDBPyConnection) -> tuple[int, bool]:

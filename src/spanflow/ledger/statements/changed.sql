@@ -22,7 +22,7 @@ SELECT
 FROM merged
 JOIN (FROM computed WHERE row_id IS NULL) c USING (trace_id, span_id)
 EXCEPT
-SELECT * EXCLUDE (row_id) FROM existing;
+SELECT * EXCLUDE (row_id, revision) FROM existing;
 
 CREATE OR REPLACE TEMP TABLE recomputed AS
 SELECT c.*

@@ -2,7 +2,10 @@
 DELETE FROM records
 WHERE rowid IN (SELECT row_id FROM existing SEMI JOIN changed USING (trace_id, span_id));
 
-INSERT INTO records BY NAME FROM changed ORDER BY at_ns, trace_id, span_id;
+INSERT INTO records BY NAME
+SELECT *, (SELECT revision + 1 FROM meta) AS revision
+FROM changed
+ORDER BY at_ns, trace_id, span_id;
 
 UPDATE records
 SET @recomputed
