@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from spanflow import settings
 from spanflow.errors import ConfigurationError, SpanflowError
+from spanflow.patterns import nothing_kept
 from spanflow.settings import Settings, load, parse_duration
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ DEFAULTS: dict[str, Any] = {
     "global_steps": (),
     "idle_after": timedelta(minutes=30),
     "ingest": "background",
+    "redact": (),
+    "metadata_keys": None,
     "payload_bytes": 16_384,
 }
 
@@ -45,6 +48,7 @@ def test_the_defaults_are_known_and_each_setting_says_what_it_is() -> None:
         assert field.description.endswith("."), name
 
 
+_REDACT = ("email", "all", "app.privacy:clean")
 GOOD = [
     ("enabled", "false", False, False),
     ("ledger", "traces.duckdb", Path("traces.duckdb"), Path("traces.duckdb")),
@@ -56,6 +60,10 @@ GOOD = [
     ("idle_after", "90", "90s", timedelta(seconds=90)),
     ("ingest", "exit", "exit", "exit"),
     ("ingest", "off", "off", "off"),
+    ("redact", "email, all,app.privacy:clean", "email,all,app.privacy:clean", _REDACT),
+    ("metadata_keys", "plan, tier", ["plan", "tier"], ("plan", "tier")),
+    ("metadata_keys", ",", [], ()),
+    ("metadata_keys", "", "", None),
     ("payload_bytes", "1024", 1024, 1024),
 ]
 
@@ -114,6 +122,29 @@ def test_a_wrong_value_in_code_raises_and_says_what_to_do(name: str, value: Any)
     assert str(Settings.model_fields[name].description) in message
     assert isinstance(raised.value, SpanflowError)
     assert isinstance(raised.value, ValueError)
+
+
+@pytest.mark.parametrize("text", ["emial", "email,no such", "os.path", "1x:y", "a:b:c", ":"])
+def test_a_wrong_redaction_redacts_everything(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    monkeypatch.setenv("SPANFLOW_REDACT", text)
+    assert load().redact == (nothing_kept,)
+    assert load().redact == (nothing_kept,)
+    [message] = caplog.messages
+    assert f"SPANFLOW_REDACT={text!r} is ignored" in message
+    assert "until it is mended, [redacted] holds" in message
+    monkeypatch.delenv("SPANFLOW_REDACT")
+    with pytest.raises(ConfigurationError, match="neither a built-in pattern nor"):
+        load(redact=text)
+
+
+def test_a_redaction_in_code_is_a_function_or_a_list_of_names_and_functions() -> None:
+    assert load(redact=str.upper).redact == (str.upper,)
+    assert load(redact=["email", str.upper]).redact == ("email", str.upper)
+    for wrong in (1, [1], {"email": 2.5}.values()):
+        with pytest.raises(ConfigurationError, match="redact="):
+            load(redact=wrong)
 
 
 def test_several_wrong_variables_are_each_told(

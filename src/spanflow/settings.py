@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,11 +20,15 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from spanflow.errors import ConfigurationError
+from spanflow.patterns import BUILT_IN, Replacement, nothing_kept
 
 __all__ = ["Settings", "load", "parse_duration"]
 
 _logger = logging.getLogger("spanflow")
 _PREFIX = "SPANFLOW_"
+_NAMED = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*").fullmatch
+_INSTEAD: dict[str, Any] = {"redact": (nothing_kept,)}
+"""What holds where a variable is wrong and the default would keep what was not to be kept."""
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _warned: set[str] = set()
 
@@ -58,6 +63,16 @@ class Settings(BaseSettings):
         description="When this process loads its journal into the ledger: every few seconds, "
         "at exit, or never.",
     )
+    redact: Annotated[tuple[str | Replacement, ...], NoDecode] = Field(
+        default=(),
+        description="What is taken out of every text before it is kept: built-in patterns "
+        f"(comma-separated: {', '.join(BUILT_IN)}, all), or package.module:function.",
+    )
+    metadata_keys: Names | None = Field(
+        default=None,
+        description="The only keys (comma-separated) of a run's metadata that are kept; unset "
+        "means all.",
+    )
     payload_bytes: int = Field(
         default=16_384,
         ge=256,
@@ -69,8 +84,25 @@ class Settings(BaseSettings):
     @field_validator("goals", "global_steps", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return _listed(value)
+
+    @field_validator("metadata_keys", mode="before")
+    @classmethod
+    def _no_empty_list(cls, value: object) -> object:
+        return None if value == "" else _listed(value)
+
+    @field_validator("redact", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if callable(value) else _listed(value)
+
+    @field_validator("redact")
+    @classmethod
+    def _known(cls, value: tuple[str | Replacement, ...]) -> tuple[str | Replacement, ...]:
+        for spec in value:
+            if isinstance(spec, str) and spec not in {*BUILT_IN, "all"} and not _NAMED(spec):
+                msg = f"{spec!r} is neither a built-in pattern nor package.module:function"
+                raise ValueError(msg)
         return value
 
     @field_validator("ledger", mode="before")
@@ -90,6 +122,12 @@ class Settings(BaseSettings):
             msg = "must be longer than nothing"
             raise ValueError(msg)
         return value
+
+
+def _listed(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
 
 
 def parse_duration(text: str) -> timedelta:
@@ -129,11 +167,12 @@ def load(**overrides: Any) -> Settings:
                 msg = f"{name}={given[name]!r}: {problem['msg']} ({_describe(name)})"
                 raise ConfigurationError(msg) from None
             variable = _variable(name)
-            default: Any = Settings.model_fields[name].default
+            default: Any = _INSTEAD.get(name, Settings.model_fields[name].default)
+            holds = repr(default) if name not in _INSTEAD else "until it is mended, [redacted]"
             _warn_once(
                 variable,
                 f"{variable}={os.environ.get(variable, '')!r} is ignored: {problem['msg']}; "
-                f"{default!r} holds. {_describe(name)}",
+                f"{holds} holds. {_describe(name)}",
             )
             fallback[name] = default
         return Settings(**fallback)

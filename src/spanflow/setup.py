@@ -88,7 +88,8 @@ def configure(**settings: Any) -> None:
 
     Args:
         **settings: Any of spanflow's settings by name: ``ledger``, ``goals``, ``global_steps``,
-            ``idle_after``, ``ingest``, ``payload_bytes``, ``enabled``.
+            ``idle_after``, ``ingest``, ``payload_bytes``, ``redact``, ``metadata_keys``,
+            ``enabled``.
 
     Raises:
         ConfigurationError: A setting is unknown or its value wrong, or a goal misspells a step of
@@ -98,7 +99,8 @@ def configure(**settings: Any) -> None:
         >>> import spanflow
         >>> spanflow.configure(goals=["submitted"], enabled=False)
     """
-    from spanflow.capture.goals import misspelt  # noqa: PLC0415 - only who configures pays for it
+    from spanflow.capture import redact  # noqa: PLC0415 - only who configures pays for it
+    from spanflow.capture.goals import misspelt  # noqa: PLC0415
     from spanflow.settings import load  # noqa: PLC0415
 
     loaded = load(**settings)
@@ -107,6 +109,7 @@ def configure(**settings: Any) -> None:
             f"goals={goal!r}: no graph seen so far has a step of that name; did you mean {near!r}?"
         )
         raise ConfigurationError(msg)
+    redact.use(loaded.redact, at_once=settings.get("redact") is not None)
     if loaded.enabled and not _sdk_disabled():
         _provide_tracing()
     _switch_on(settings)
@@ -229,18 +232,20 @@ def _make_runtime() -> Runtime:
     from opentelemetry import trace  # noqa: PLC0415 - loaded by now
 
     from spanflow import __version__  # noqa: PLC0415
-    from spanflow.capture import processor  # noqa: PLC0415
+    from spanflow.capture import processor, redact  # noqa: PLC0415
     from spanflow.capture.exporter import default_ledger  # noqa: PLC0415
+    from spanflow.capture.payload import clean  # noqa: PLC0415
     from spanflow.capture.runtime import Runtime  # noqa: PLC0415
     from spanflow.ledger.journal import journal_for  # noqa: PLC0415
     from spanflow.settings import load  # noqa: PLC0415
 
     settings = load(**_Process.overrides)
+    redact.use(settings.redact)
     ledger = settings.ledger or default_ledger()
     resource = getattr(trace.get_tracer_provider(), "resource", None)
     service = resource.attributes.get("service.name") if resource is not None else None
     journal = (
-        journal_for(ledger.absolute(), service_name=str(service) if service else None)
+        journal_for(ledger.absolute(), service_name=clean(service) if service else None)
         if ledger is not None
         else None
     )

@@ -1,12 +1,14 @@
-"""The same rows whoever tells them: the journal, an exporter, a batch sent again, in any order."""
+"""The same rows whoever tells them: journal, exporter, OTLP file, other ledger, in any order."""
 
 from __future__ import annotations
 
 import itertools
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import otlp
 import pytest
 from graphs import FakeLLM, State, calling, chain, llm
 from hypothesis import HealthCheck, Phase, example, given, settings
@@ -21,13 +23,15 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 
 import spanflow
 from spanflow.capture.exporter import DuckDBSpanExporter
+from spanflow.capture.otlp_files import read_file
 from spanflow.ledger.ingest import ingest
+from spanflow.ledger.joining import join
+from spanflow.ledger.journal import Journal
 from spanflow.ledger.places import Places
 from spanflow.ledger.publish import refresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from conftest import Flow
     from opentelemetry.sdk.trace import ReadableSpan
@@ -151,6 +155,19 @@ def exported(ledger: Path, batches: Sequence[Sequence[ReadableSpan]]) -> bytes:
     return lines_of(ledger)
 
 
+def filed(ledger: Path, batches: Sequence[Sequence[ReadableSpan]]) -> bytes:
+    """What is journalled of the file that a Collector would write of `batches`."""
+    file = ledger.with_suffix(".json")
+    file.write_bytes(otlp.lines(batches))
+    journal = Journal(ledger)
+    for line in read_file(file, limit=16_384):
+        assert not line.told.refused
+        for record in line.told.records:
+            assert journal.append(record)
+    journal.close()
+    return lines_of(ledger)
+
+
 def captured(flow: Flow) -> bytes:
     """What capture journalled, after which it is switched off."""
     spanflow.uninstrument()
@@ -158,7 +175,7 @@ def captured(flow: Flow) -> bytes:
 
 
 def rows(
-    folder: Path, feeds: Sequence[bytes], *, at_once: bool = False
+    folder: Path, feeds: Sequence[bytes | Path], *, at_once: bool = False
 ) -> dict[str, list[tuple[Any, ...]]]:
     """Ingest `feeds` one after another into a fresh ledger; return what all of them know."""
     folder.mkdir(exist_ok=True)
@@ -166,6 +183,9 @@ def rows(
     places = Places.of(ledger)
     places.make()
     for number, lines in enumerate(feeds):
+        if isinstance(lines, Path):
+            join(ledger, lines)
+            continue
         (places.journal / f"{number:020d}-host-{number}-1.ndjson").write_bytes(lines)
         if not at_once:
             assert ingest(ledger) is not None
@@ -184,6 +204,14 @@ def _source(view: str) -> str:
     return f"engagements(as_of := {AS_OF})" if view == "engagements" else view
 
 
+def ledger_of(folder: Path, *feeds: bytes) -> Path:
+    """A ledger of its own that these feeds have made."""
+    folder.mkdir()
+    rows(folder, feeds)
+    [ledger] = folder.glob("*.duckdb")
+    return ledger
+
+
 @pytest.fixture
 def feeds(flow_with: Callable[..., Flow], tmp_path: Path) -> dict[str, bytes]:
     """One run as its journal, as an export, and as another of its spans backwards, bit by bit."""
@@ -196,6 +224,7 @@ def feeds(flow_with: Callable[..., Flow], tmp_path: Path) -> dict[str, bytes]:
         "journal": journal,
         "export": exported(tmp_path / "export.duckdb", [spans]),
         "again": exported(tmp_path / "again.duckdb", backwards),
+        "file": filed(tmp_path / "file.duckdb", backwards),
     }
 
 
@@ -212,17 +241,29 @@ def test_any_feeds_in_any_order_give_the_same_rows(feeds: dict[str, bytes], tmp_
         "transitions": 7,
     }
 
-    @settings(SOME, max_examples=20)
+    # Other ledgers: one that knows all from capture, one that knows the half and from two feeds.
+    export = feeds["export"].splitlines(keepends=True)
+    told: dict[str, bytes | Path] = {
+        **feeds,
+        "ledger": ledger_of(tmp_path / "other", feeds["journal"]),
+        "half": ledger_of(tmp_path / "half", b"".join(export[::2]), feeds["file"]),
+    }
+
+    @settings(SOME, max_examples=25)
     @given(
-        order=st.lists(st.sampled_from(["journal", "export", "again"]), min_size=1, max_size=4),
+        order=st.lists(st.sampled_from(sorted(told)), min_size=1, max_size=4),
         at_once=st.booleans(),
     )
     @example(order=["export"], at_once=False)
+    @example(order=["file"], at_once=False)
+    @example(order=["ledger"], at_once=False)
+    @example(order=["half", "journal"], at_once=False)
+    @example(order=["journal", "half", "file"], at_once=False)
     @example(order=["export", "journal"], at_once=False)
     @example(order=["journal", "export"], at_once=False)
     @example(order=["again", "export", "journal", "again"], at_once=True)
     def same(order: list[str], at_once: bool) -> None:
-        found = rows(tmp_path / "fresh", [feeds[name] for name in order], at_once=at_once)
+        found = rows(tmp_path / "fresh", [told[name] for name in order], at_once=at_once)
         for view, wanted in expected.items():
             assert found[view] == wanted, view
 

@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from spanflow.capture.events import json_payload
-from spanflow.capture.payload import clean, jsonable, payload_of
+from spanflow.capture.payload import clean, json_payload, jsonable, payload_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -87,6 +87,12 @@ def write(ledger: Path, records: list[dict[str, Any]], **options: Any) -> None:
     _kept_alive.append(journal)
 
 
+def close(ledger: Path) -> None:
+    """End the processes that wrote this ledger."""
+    for journal in [one for one in _kept_alive if one.path == ledger.resolve()]:
+        journal.close()
+
+
 _kept_alive: list[Journal] = []
 
 
@@ -111,6 +117,7 @@ def make() -> SimpleNamespace:
         llm=llm,
         tool=tool,
         write=write,
+        close=close,
         ask=ask,
     )
 

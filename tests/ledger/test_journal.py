@@ -187,6 +187,49 @@ def test_an_unwritable_place_costs_records_and_nothing_else(tmp_path, caplog):
     assert guard.counts()["journal.lost"] == 50
 
 
+def told_lost(journal: Journal) -> list[int]:
+    return sorted(
+        json.loads(alive.read_text())["lost"] for alive in journal.directory.glob("*.alive")
+    )
+
+
+def test_what_was_lost_is_told_beside_the_segments_and_once(ledger, monkeypatch):
+    journal = Journal(ledger)
+    full = OSError(28, "No space left on device")
+    with monkeypatch.context() as broken:
+        broken.setattr(journal, "_open", lambda _: (_ for _ in ()).throw(full))
+        assert not journal.append({"name": "before there is a file to tell it in"})
+    journal._retry_at = 0  # noqa: SLF001 - a second later
+    assert journal.append({"name": "a"})
+    assert told_lost(journal) == [1]
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "write", lambda *_: (_ for _ in ()).throw(full))
+        assert [journal.append({"name": "b"}) for _ in range(41)] == [False] * 41
+    assert told_lost(journal) == [42]
+    journal.close()
+    assert journal.append({"name": "another process, which lost nothing"})
+    assert told_lost(journal) == [0, 42]
+    assert (journal.written, journal.lost) == (2, 42)
+    journal.close()
+
+
+def test_a_segment_that_cannot_be_renamed_now_is_renamed_later(ledger, monkeypatch):
+    journal = Journal(ledger)
+    journal.append({"name": "a"})
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(5, "I/O error")))
+        journal.seal()
+        assert journal.append({"name": "b"})
+        journal.seal()
+    assert list(journal.directory.glob("*.ndjson")) == []
+    journal.append({"name": "c"})
+    journal.seal()
+    assert len(list(journal.directory.glob("*.ndjson"))) == 3
+    assert not list(journal.directory.glob("*.open"))
+    assert (journal.written, journal.lost) == (3, 0)
+    journal.close()
+
+
 def test_after_a_short_write_the_next_record_stands_on_its_own_line(ledger, make):
     """A real limit on file size makes the kernel write half a record."""
     script = f"""
@@ -258,6 +301,7 @@ def test_a_folder_removed_under_a_journal_is_survived(ledger):
     assert journal.lost == 1
     assert journal.append({"name": "b"})
     assert [line["name"] for line in lines(journal)] == ["b"]
+    assert told_lost(journal) == [1]
     journal.close()
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -263,6 +264,24 @@ def test_a_process_that_recorded_nothing_leaves_others_segments_alone(ledger, ma
     assert not ledger.exists()
 
 
+def test_a_round_without_news_opens_no_store(ledger, make, monkeypatch):
+    journal = Journal(ledger)
+    ingester = BackgroundIngester(ledger, journal, idle_after=timedelta(hours=1))
+    journal.append(make.turn(1))
+    journal._lose(2)  # noqa: SLF001 - as a full disk would make it
+    assert ingester.run_once(force=True).records == 1
+    store = Path(f"{ledger}.d/store.duckdb")
+    store.rename(store.with_suffix(".away"))
+    store.mkdir()  # whoever opens it now fails
+    before = {path: path.stat().st_mtime_ns for path in Path(f"{ledger}.d").rglob("*")}
+    for _ in range(3):
+        assert ingester.run_once().changed is False
+    lock = Path(f"{ledger}.d/ingest.lock")
+    after = {path: path.stat().st_mtime_ns for path in Path(f"{ledger}.d").rglob("*")}
+    assert {path for path in before if before[path] != after[path]} <= {lock}
+    journal.close()
+
+
 def test_an_ingest_that_outlasts_the_exit_does_not_abort_the_process(tmp_path: Path) -> None:
     """A thread still inside DuckDB when the interpreter goes down would end it by SIGABRT."""
     script = textwrap.dedent(
@@ -277,8 +296,8 @@ def test_an_ingest_that_outlasts_the_exit_does_not_abort_the_process(tmp_path: P
         import contextlib
 
         @contextlib.contextmanager
-        def slow(places):
-            with real(places) as connection:
+        def slow(places, pace):
+            with real(places, pace) as connection:
                 Path("inside").write_text("")
                 connection.execute(
                     "SELECT count(*) FROM range(1000000000) a, range(1000000000) b "

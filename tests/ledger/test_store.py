@@ -14,6 +14,8 @@ from spanflow.ledger.places import Places
 from spanflow.ledger.publish import refresh
 from spanflow.ledger.store import migrations, open_store
 
+# What the first version made, kept as it was.
+SHAPES = Path(__file__).parent / "shapes"
 DOCS = Path(__file__).parents[2] / "docs"
 VIEWS = (
     "engagements", "turns", "steps", "llm_calls", "tool_calls", "events", "waits", "transitions",
@@ -85,6 +87,7 @@ def test_migrations_are_applied_once_in_the_order_of_their_names(places):
             names = [row[0] for row in connection.execute("SELECT name FROM migrations").fetchall()]
             assert names == [name for name, _ in migrations()]
             assert names == sorted(names)
+            assert names[-1].endswith("_views.sql"), "views may ask for any table"
 
 
 def test_a_store_of_a_newer_version_is_refused_and_left_alone(places, ledger, make):
@@ -100,12 +103,10 @@ def test_a_store_of_a_newer_version_is_refused_and_left_alone(places, ledger, ma
     assert len(list(places.journal.glob("*.ndjson"))) == 1
 
 
-def test_a_damaged_store_is_told_and_costs_no_record(places, ledger, make):
+def test_a_store_that_was_never_one_is_out_of_the_way_at_once(places, ledger, make):
     places.store.write_bytes(b"x" * 100_000)
     make.write(ledger, [make.turn()])
-    with pytest.raises(LedgerError, match="cannot be opened"):
-        refresh(ledger)
-    assert len(list(places.journal.glob("*.ndjson"))) == 1
+    assert make.ask(ledger, "SELECT count(*) AS n FROM turns") == [{"n": 1}]
 
 
 def test_older_tools_can_open_the_file(places):
@@ -114,6 +115,36 @@ def test_older_tools_can_open_the_file(places):
             "SELECT tags['storage_version'] FROM duckdb_databases() WHERE NOT internal"
         ).fetchall()
         assert [row[0][:4] for row in rows] == ["v1.4"]
+
+
+def test_a_ledger_of_the_oldest_shape_is_brought_up_to_date_with_its_rows(places, ledger, make):
+    with duckdb.connect(
+        str(places.store), config={"storage_compatibility_version": "v1.4.0"}
+    ) as made:
+        made.execute(
+            "CREATE TABLE migrations (name VARCHAR NOT NULL, applied_at TIMESTAMP NOT NULL)"
+        )
+        for script in sorted(SHAPES.glob("*.sql")):
+            made.execute(script.read_text("utf-8"))
+            made.execute("INSERT INTO migrations VALUES (?, now()::TIMESTAMP)", [script.name])
+        made.execute(
+            "INSERT INTO turn_facts (turn_id, engagement_id, is_open, on_thread, outcome, "
+            "started_ns, first_ns, last_ns, steps, errors, unknown_step_records, llm_calls, "
+            "tool_calls, calls_without_usage, unpriced_calls) "
+            "VALUES ('t0', 'e0', false, false, 'completed', 1, 1, 2, 0, 0, 0, 0, 0, 0, 0)"
+        )
+    make.write(ledger, [make.turn()])
+    assert make.ask(ledger, "SELECT engagement_id, status FROM engagements ORDER BY ALL") == [
+        {"engagement_id": "e0", "status": "completed"},
+        {"engagement_id": "e1", "status": "completed"},
+    ]
+    with open_store(places) as upgraded:
+        shape = "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal"
+        grown = set(upgraded.execute(shape).fetchall())
+    fresh = Places.of(ledger.with_name("fresh.duckdb"))
+    fresh.make()
+    with open_store(fresh) as new:
+        assert grown == set(new.execute(shape).fetchall()), "grown or made anew, it is one shape"
 
 
 def test_at_most_one_thread_is_asked_for(places):

@@ -8,20 +8,27 @@ and writes the record; it knows no framework.
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry import trace
+from opentelemetry.context import get_value
 from opentelemetry.util.genai.handler import (  # pyright: ignore[reportMissingTypeStubs]
     TelemetryHandler,
 )
+from opentelemetry.util.genai.types import Error  # pyright: ignore[reportMissingTypeStubs]
+from opentelemetry.util.genai.utils import (  # pyright: ignore[reportMissingTypeStubs]
+    fq_exception_type,
+)
 
 from spanflow import semconv
-from spanflow.capture.events import error_text
-from spanflow.capture.payload import Payload, clean, payload_of
+from spanflow.capture import redact
+from spanflow.capture.events import LONGEST_STATUS, told_by
+from spanflow.capture.payload import Payload, clean, identifier, payload_of
 from spanflow.capture.records import usage_fields
 from spanflow.capture.runtime import SCOPE_NAME, Runtime, span_ids
-from spanflow.guard import diagnose
+from spanflow.guard import diagnose, report
 from spanflow.tally import Call, Usage
 
 if TYPE_CHECKING:
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
         GenAIInvocation,
     )
 
+    from spanflow.capture.redact import Redactor
     from spanflow.capture.scope import Scope
 
 __all__ = ["CallSpans", "OpenCall"]
@@ -70,6 +78,9 @@ class OpenCall:
         self.fields = fields
         self.first_token_ns: int | None = None
         self.captures_content = invocation.should_capture_content
+        if invocation.conversation_id is not None:
+            # Taken from the context around: whoever put it there did not redact it.
+            invocation.conversation_id = identifier(invocation.conversation_id)
         self.started_ns = getattr(invocation.span, "start_time", None) or time.time_ns()
         turn = scope.turn if scope is not None else None
         self.trace_id, self.span_id = span_ids(
@@ -150,13 +161,17 @@ class OpenCall:
             and usage.total_tokens != _sum(usage)
         ):
             self.invocation.attributes[semconv.USAGE_TOTAL_TOKENS] = usage.total_tokens
+        message: str | None = None
+        _redact_inner(self.invocation)
         if error is not None and status != "waiting":
-            self.invocation.fail(error)
+            _, message = told_by(error, self.runtime.payload_bytes)
+            error_type = clean(type(error).__qualname__)
+            self.invocation.fail(Error(message[:LONGEST_STATUS], clean(fq_exception_type(error))))
         else:
             self.invocation.stop()
         ended_ns = getattr(self.invocation.span, "end_time", None) or time.time_ns()
         self._count(usage, ended_ns)
-        self._write(usage, error, status, error_type, ended_ns)
+        self._write(usage, status, error_type, message, ended_ns)
 
     def _count(self, usage: Usage | None, ended_ns: int) -> None:
         if self.scope is None or self.scope.turn is None:
@@ -184,9 +199,9 @@ class OpenCall:
     def _write(
         self,
         usage: Usage | None,
-        error: BaseException | None,
         status: str,
         error_type: str | None,
+        message: str | None,
         ended_ns: int,
     ) -> None:
         record: dict[str, Any] = {
@@ -211,11 +226,10 @@ class OpenCall:
             record |= usage_fields(usage)
         if self.first_token_ns is not None:
             record["time_to_first_token_ms"] = (self.first_token_ns - self.started_ns) / 1e6
-        if error is not None and status != "waiting":
-            record["error_type"] = type(error).__qualname__
-            record["error_message"] = clean(error_text(error), self.runtime.payload_bytes)
-        elif error_type is not None:
+        if error_type is not None:
             record["error_type"] = error_type
+        if message is not None:
+            record["error_message"] = message
         self.runtime.record(record)
 
 
@@ -311,6 +325,38 @@ class CallSpans:
             context=context,
             fields={"operation": "retrieval", "name": name},
         )
+
+
+def _redact_inner(invocation: GenAIInvocation) -> None:
+    """Redact what an instrumentor inside the call left in its context for our span to take over."""
+    redactor = redact.current()
+    key: Any = getattr(invocation, "_context_key", None)
+    found: Any = get_value(key, invocation.context) if redactor and key else None
+    if redactor is None or not dataclasses.is_dataclass(found):
+        return
+    empty: Any = type(found)()
+    for name, value in vars(found).items():
+        try:
+            new = clean(value) if isinstance(value, str) else _redacted(value, redactor)
+        except Exception as error:  # noqa: BLE001 - a part of a shape unknown to us is left out
+            report("call.redact", error)
+            new = getattr(empty, name)
+        setattr(found, name, new)
+
+
+def _redacted(value: Any, redactor: Redactor) -> Any:
+    """Return a copy of what stands in an invocation, of the same types."""
+    if isinstance(value, str):
+        return redactor.text(value)
+    if isinstance(value, dict):
+        items = cast("dict[Any, Any]", value).items()
+        return {_redacted(key, redactor): _redacted(item, redactor) for key, item in items}
+    if isinstance(value, list | tuple):
+        return [_redacted(item, redactor) for item in cast("list[Any]", value)]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = {name: _redacted(part, redactor) for name, part in vars(value).items()}
+        return dataclasses.replace(value, **parts)
+    return value
 
 
 def _sum(usage: Usage) -> int | None:

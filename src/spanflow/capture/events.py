@@ -6,17 +6,18 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from spanflow import semconv
-from spanflow.capture.payload import clean, jsonable, payload_of
+from spanflow.capture.payload import clean, fitted, free_text, tail_of
 from spanflow.guard import diagnose
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
     from opentelemetry.util.types import AttributeValue
 
-__all__ = ["Event", "Events", "error_event", "error_text", "json_payload"]
+__all__ = ["LONGEST_STATUS", "Event", "Events", "error_event", "told_by"]
+
+LONGEST_STATUS = 512
+"""The longest message of an error that becomes a span's status, in characters."""
 
 _MOST = 1_000
 """Events kept of one step or turn; a loop that logs for ever must not fill the memory."""
@@ -26,7 +27,10 @@ _ON_SPAN_BYTES = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened at a moment: its kind, name, time and JSON-able payload."""
+    """Something that happened at a moment: its kind, name, time and JSON-able payload.
+
+    Name and payload are what ``payload`` made of them: they are written as they are.
+    """
 
     kind: str
     name: str
@@ -39,17 +43,14 @@ class Event:
         if self.kind == "error" and isinstance(self.payload, dict):
             attributes = {
                 semconv.EXCEPTION_TYPE: self.name,
-                semconv.EXCEPTION_MESSAGE: clean(self.payload.get("message", ""), _ON_SPAN_BYTES),  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
-                semconv.EXCEPTION_STACKTRACE: clean(
-                    str(self.payload.get("stack", ""))[-_ON_SPAN_BYTES:],  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
-                    _ON_SPAN_BYTES,
-                ),
+                semconv.EXCEPTION_MESSAGE: str(self.payload.get("message", ""))[:_ON_SPAN_BYTES],  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+                semconv.EXCEPTION_STACKTRACE: str(self.payload.get("stack", ""))[-_ON_SPAN_BYTES:],  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
             }
             span.add_event(semconv.EXCEPTION_EVENT, attributes, self.at_ns)
             return
         attributes = {semconv.EVENT_KIND: self.kind}
         if self.payload is not None:
-            text = payload_of(self.payload, _ON_SPAN_BYTES)
+            text = fitted(self.payload, _ON_SPAN_BYTES)
             if text.truncated:
                 attributes[semconv.PAYLOAD_TRUNCATED] = True
                 attributes[semconv.PAYLOAD_ORIGINAL_SIZE] = text.original_size
@@ -84,12 +85,9 @@ class Events:
         ]
 
 
-def error_text(error: BaseException) -> str:
-    """Return an error's message; never raises."""
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - a user's __str__ may do anything
-        return f"<{type(error).__name__}>"
+def told_by(error: BaseException, limit: int) -> tuple[str, str]:
+    """Return the name of an error's class, and its message cut to `limit` characters."""
+    return clean(type(error).__name__), free_text(_message(error), limit)
 
 
 def error_event(error: BaseException, at_ns: int, limit: int, attempt: int | None = None) -> Event:
@@ -105,23 +103,18 @@ def error_event(error: BaseException, at_ns: int, limit: int, attempt: int | Non
         stack = "".join(traceback.format_exception(error))
     except Exception:  # noqa: BLE001 - formatting calls the user's __str__ and __repr__
         stack = ""
+    name, message = told_by(error, limit)
     payload: dict[str, Any] = {
-        "message": clean(error_text(error), limit),
-        "stack": clean(stack[-limit:], limit),
+        "message": message,
+        "stack": tail_of(stack, limit),
     }
     if attempt is not None:
         payload["attempt"] = attempt
-    return Event("error", type(error).__name__, at_ns, payload)
+    return Event("error", name, at_ns, payload)
 
 
-def json_payload(value: object, limit: int) -> Any:
-    """Return `value` as JSON data no larger than `limit` bytes of text.
-
-    What is larger becomes its beginning, with its original size.
-    """
-    data = jsonable(value)
-    raw = orjson.dumps(data)
-    if len(raw) <= limit:
-        return data
-    cut = payload_of(value, limit)
-    return {"truncated": True, "original_size": cut.original_size, "text": cut.text}
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a user's __str__ may do anything
+        return f"<{type(error).__name__}>"

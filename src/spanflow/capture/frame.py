@@ -14,7 +14,7 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from spanflow import semconv
 from spanflow.capture import scope as scopes
-from spanflow.capture.events import error_text
+from spanflow.capture.events import LONGEST_STATUS, told_by
 from spanflow.capture.payload import clean
 from spanflow.capture.runtime import span_ids
 from spanflow.capture.step import Step
@@ -181,10 +181,10 @@ class Nested(Frame):
         fields: dict[str, Any] = {"phase": "end", "ended_ns": ended_ns, "status": outcome}
         self.span.set_attribute(semconv.TURN_OUTCOME, outcome)
         if error is not None and outcome == "failed":
-            fields["error_type"] = type(error).__name__
-            fields["error_message"] = clean(error_text(error), self.runtime.payload_bytes)
-            self.span.set_attribute(semconv.ERROR_TYPE, type(error).__name__)
-            self.span.set_status(Status(StatusCode.ERROR, clean(error_text(error))))
+            kind, text = told_by(error, self.runtime.payload_bytes)
+            fields["error_type"], fields["error_message"] = kind, text
+            self.span.set_attribute(semconv.ERROR_TYPE, kind)
+            self.span.set_status(Status(StatusCode.ERROR, text[:LONGEST_STATUS]))
         self.span.end(ended_ns)
         self.runtime.record({**self.base, **fields})
 

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from spanflow import semconv
 from spanflow.capture import scope as scopes
 from spanflow.capture.dialects import read_span
+from spanflow.capture.payload import clean
 from spanflow.capture.records import record_of
 from spanflow.capture.runtime import SCOPE_NAME
 from spanflow.guard import report
@@ -90,7 +91,7 @@ def attach(runtime: Runtime | None) -> bool:
     if runtime is not None:
         resource = getattr(provider, "resource", None)
         service = resource.attributes.get(semconv.SERVICE_NAME) if resource is not None else None
-        runtime.service_name = str(service) if service else None
+        runtime.service_name = clean(service) if service else None
     with _attach_lock:
         for owner, processor in _attached:
             processor.runtime = runtime if owner is provider else None
@@ -174,8 +175,8 @@ def _count(record: dict[str, Any], reading: Reading | None, owner: Turn | Step) 
                 parent_span_id=record.get("parent_span_id"),
                 scope=record.get("scope") or "",
                 step_id=record.get("step_id"),
-                model=reading.model,
-                response_id=reading.response_id,
+                model=record.get("model"),
+                response_id=record.get("response_id"),
                 started_ns=record["started_ns"],
                 ended_ns=record["ended_ns"],
                 usage=reading.usage,

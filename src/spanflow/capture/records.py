@@ -6,6 +6,7 @@ say the same.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -13,8 +14,16 @@ import orjson
 from spanflow import semconv
 from spanflow.capture.content import captures_content
 from spanflow.capture.dialects import is_content
-from spanflow.capture.events import json_payload
-from spanflow.capture.payload import clean, jsonable, payload_of
+from spanflow.capture.payload import (
+    clean,
+    clean_path,
+    free_text,
+    identifier,
+    json_payload,
+    jsonable,
+    payload_of,
+    tail_of,
+)
 from spanflow.capture.runtime import SCOPE_NAME
 from spanflow.tally import Usage
 
@@ -62,6 +71,19 @@ _SHARED_FIELDS = {
     semconv.STEP_ID: "step_id",
     semconv.ERROR_TYPE: "error_type",
 }
+_READ = {
+    "engagement_id": identifier,
+    "user_id": identifier,
+    "session_id": identifier,
+    "conversation_id": identifier,
+    "path": clean_path,
+    "goals": clean_path,
+    "goal": clean_path,
+}
+"""How a text of these fields is read where it is no plain name."""
+_WORDS = {"turn_id", "step_id", "parent_step_id", "status", "turn_kind", "graph_version"}
+"""Fields that hold ids and words of our own."""
+_WORD = re.compile(r"[0-9a-f]{1,32}|[a-z_]{1,32}")
 _NOT_REPEATED = {
     semconv.GEN_AI_OPERATION_NAME,
     semconv.GEN_AI_PROVIDER_NAME,
@@ -89,7 +111,7 @@ def record_of(
 
     Args:
         span: The span, ended.
-        source: ``capture`` or ``exporter``.
+        source: ``capture``, ``exporter`` or ``otlp``.
         reading: What :func:`~spanflow.capture.dialects.read_span` made of it.
         limit: The longest payload kept, in bytes.
 
@@ -111,7 +133,7 @@ def record_of(
         "started_ns": span.start_time,
         "ended_ns": span.end_time,
         "scope": scope,
-        "service_name": span.resource.attributes.get(semconv.SERVICE_NAME),
+        "service_name": _text(span.resource.attributes.get(semconv.SERVICE_NAME)),
     }
     _copy(attributes, _SHARED_FIELDS, record)
     if span.links:
@@ -119,8 +141,12 @@ def record_of(
             {"trace_id": f"{c.trace_id:032x}", "span_id": f"{c.span_id:016x}"}
             for c in (link.context for link in span.links)
         ]
-    if scope == SCOPE_NAME and reading is None:
-        _ours(span, attributes, record)
+    ours = scope == SCOPE_NAME
+    # Another language's turns and steps, told in our words, are turns and steps.
+    if reading is None and (
+        ours or semconv.TURN_KIND in attributes or semconv.STEP_NAME in attributes
+    ):
+        _ours(span, attributes, record, limit, content=content or ours)
         return record
     if reading is not None:
         record |= call_fields(reading, limit, content=content)
@@ -128,11 +154,12 @@ def record_of(
     else:
         record |= {"kind": "span", "name": clean(span.name)}
     failed = span.status.status_code.name == "ERROR"
-    record["status"] = attributes.get(semconv.CALL_STATUS) or ("error" if failed else "ok")
+    status = attributes.get(semconv.CALL_STATUS)
+    record["status"] = _word(status) if status else "error" if failed else "ok"
     if failed:
-        record["error_message"] = clean(span.status.description or "", limit) or None
+        record["error_message"] = free_text(span.status.description or "", limit) or None
     record["attributes"] = _others(attributes, limit, content=content) or None
-    record["events"] = _events(span, content=content)
+    record["events"] = _events(span, limit, content=content)
     return record
 
 
@@ -140,17 +167,17 @@ def call_fields(reading: Reading, limit: int, *, content: bool) -> dict[str, Any
     """Return the fields of a call's record that a reading of its span gives."""
     fields: dict[str, Any] = {
         "kind": reading.kind,
-        "name": reading.tool_name,
+        "name": _text(reading.tool_name),
         "operation": reading.operation,
-        "provider": reading.provider,
-        "model": reading.model,
-        "request_model": reading.request_model,
-        "response_id": reading.response_id,
-        "call_id": reading.call_id,
-        "agent_name": reading.agent_name,
-        "user_id": reading.user_id,
-        "session_id": reading.session_id,
-        "conversation_id": reading.conversation_id,
+        "provider": _text(reading.provider),
+        "model": _text(reading.model),
+        "request_model": _text(reading.request_model),
+        "response_id": _text(reading.response_id),
+        "call_id": _text(reading.call_id),
+        "agent_name": _text(reading.agent_name),
+        "user_id": _id(reading.user_id),
+        "session_id": _id(reading.session_id),
+        "conversation_id": _id(reading.conversation_id),
         "time_to_first_token_ms": reading.time_to_first_token_ms,
         **usage_fields(reading.usage),
     }
@@ -169,7 +196,7 @@ def _said_by_us(attributes: Mapping[str, Any], reading: Reading) -> dict[str, An
         return {}
     usage = usage_fields(reading.usage)
     ours = cast("tuple[object, ...]", flags) if isinstance(flags, tuple) else ()
-    noted: list[object] = [*(usage.pop("usage_flags") or ()), *ours]
+    noted: list[object] = [*(usage.pop("usage_flags") or ()), *map(_word, ours)]
     if total is not None:
         usage["total_tokens"] = total
     return usage_fields(Usage.of(**usage, flags=map(str, noted)))
@@ -192,18 +219,44 @@ def usage_fields(usage: Any) -> dict[str, Any]:
 def _copy(attributes: Mapping[str, Any], names: Mapping[str, str], record: dict[str, Any]) -> None:
     for key, name in names.items():
         value = attributes.get(key)
-        if value is not None:
-            record[name] = list(value) if isinstance(value, tuple) else value  # pyright: ignore[reportUnknownArgumentType]
+        read = _word if name in _WORDS else _READ.get(name, clean)
+        if isinstance(value, str):
+            record[name] = read(value)
+        elif isinstance(value, tuple):
+            items = cast("tuple[object, ...]", value)
+            record[name] = [read(item) if isinstance(item, str) else item for item in items]
+        elif value is not None:
+            record[name] = value
 
 
-def _ours(span: ReadableSpan, attributes: Mapping[str, Any], record: dict[str, Any]) -> None:
+def _word(value: object) -> str:
+    """Return an id or a word of ours; on a span from elsewhere anything may stand there."""
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else clean(value)
+
+
+def _text(value: object) -> str | None:
+    return clean(value) if isinstance(value, str) else None
+
+
+def _id(value: str | None) -> str | None:
+    return identifier(value) if value is not None else None
+
+
+def _ours(
+    span: ReadableSpan,
+    attributes: Mapping[str, Any],
+    record: dict[str, Any],
+    limit: int,
+    *,
+    content: bool,
+) -> None:
     """Read back what capture wrote on a turn, a step or a nested graph."""
     if semconv.TURN_KIND in attributes:
         record["kind"] = "turn"
         _copy(attributes, _TURN_FIELDS, record)
         text = attributes.get(semconv.ENGAGEMENT_METADATA)
         if isinstance(text, str):
-            record["metadata"] = _parsed(text)
+            record["metadata"] = jsonable(_parsed(text), limit)
     elif semconv.STEP_NAME in attributes:
         record["kind"] = "step"
         _copy(attributes, _STEP_FIELDS, record)
@@ -214,11 +267,11 @@ def _ours(span: ReadableSpan, attributes: Mapping[str, Any], record: dict[str, A
         record["kind"] = "workflow"
         _copy(attributes, _WORKFLOW_FIELDS, record)
     if record.get("status") == "failed":
-        record["error_message"] = span.status.description
-    record["events"] = _events(span, content=True)
+        record["error_message"] = free_text(span.status.description or "", limit) or None
+    record["events"] = _events(span, limit, content=content)
 
 
-def _events(span: ReadableSpan, *, content: bool) -> list[dict[str, Any]] | None:
+def _events(span: ReadableSpan, limit: int, *, content: bool) -> list[dict[str, Any]] | None:
     """Return a span's events as a record holds them; what was said only where `content` is kept."""
     found: list[dict[str, Any]] = []
     for event in span.events:
@@ -226,27 +279,32 @@ def _events(span: ReadableSpan, *, content: bool) -> list[dict[str, Any]] | None
         if not content:
             attributes = {key: value for key, value in attributes.items() if not is_content(key)}
         if event.name == semconv.EXCEPTION_EVENT:
+            told = attributes.get(semconv.EXCEPTION_MESSAGE)
+            stack = attributes.get(semconv.EXCEPTION_STACKTRACE)
             found.append(
                 {
                     "kind": "error",
-                    "name": attributes.get(semconv.EXCEPTION_TYPE) or semconv.EXCEPTION_EVENT,
+                    "name": _text(attributes.get(semconv.EXCEPTION_TYPE))
+                    or semconv.EXCEPTION_EVENT,
                     "at_ns": event.timestamp,
                     "payload": {
-                        "message": attributes.get(semconv.EXCEPTION_MESSAGE),
-                        "stack": attributes.get(semconv.EXCEPTION_STACKTRACE),
+                        "message": free_text(told, limit) if told is not None else None,
+                        "stack": tail_of(stack, limit) if stack is not None else None,
                     },
                 }
             )
             continue
+        kind = _word(attributes.get(semconv.EVENT_KIND) or "log")
         text = attributes.get(semconv.EVENT_PAYLOAD)
         found.append(
             {
-                "kind": attributes.get(semconv.EVENT_KIND) or "log",
-                "name": event.name,
+                "kind": kind,
+                "name": kind if event.name == kind else clean(event.name),
                 "at_ns": event.timestamp,
-                "payload": _parsed(text)
-                if isinstance(text, str)
-                else jsonable(dict(attributes)) or None,
+                "payload": json_payload(
+                    _parsed(text) if isinstance(text, str) else dict(attributes), limit
+                )
+                or None,
             }
         )
     return found or None

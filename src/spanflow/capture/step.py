@@ -14,8 +14,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from spanflow import semconv
 from spanflow.capture import scope as scopes
-from spanflow.capture.events import Event, Events, error_event, error_text
-from spanflow.capture.payload import clean
+from spanflow.capture.events import LONGEST_STATUS, Event, Events, error_event, told_by
 from spanflow.capture.runtime import span_id_of
 from spanflow.capture.usage import CallLog, usage_attributes
 from spanflow.tally import Totals
@@ -245,10 +244,10 @@ class Step:
         }
         if self.status == "failed" and self.error is not None:
             limit = self.frame.runtime.payload_bytes
-            kind, text = type(self.error).__name__, error_text(self.error)
-            fields["error_type"], fields["error_message"] = kind, clean(text, limit)
+            kind, text = told_by(self.error, limit)
+            fields["error_type"], fields["error_message"] = kind, text
             attributes[semconv.ERROR_TYPE] = kind
-            self.span.set_status(Status(StatusCode.ERROR, clean(text)))
+            self.span.set_status(Status(StatusCode.ERROR, text[:LONGEST_STATUS]))
         if self._totals is not None:
             attributes |= usage_attributes(self._totals)
         self.span.set_attributes(attributes)

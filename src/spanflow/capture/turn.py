@@ -15,9 +15,8 @@ from opentelemetry.trace import Link, Status, StatusCode
 
 from spanflow import semconv
 from spanflow.capture import scope as scopes
-from spanflow.capture.events import Event, Events, error_event, error_text
+from spanflow.capture.events import LONGEST_STATUS, Event, Events, error_event, told_by
 from spanflow.capture.frame import Frame
-from spanflow.capture.payload import clean
 from spanflow.capture.runtime import span_ids
 from spanflow.capture.usage import CallLog, usage_attributes
 from spanflow.tally import Totals
@@ -222,10 +221,10 @@ class Turn(Frame):
         if outcome == "failed" and error is not None:
             if self.failed is None:
                 self.add_event(error_event(error, ended_ns, self.runtime.payload_bytes))
-            fields["error_type"] = type(error).__name__
-            fields["error_message"] = clean(error_text(error), self.runtime.payload_bytes)
-            self.span.set_attribute(semconv.ERROR_TYPE, type(error).__name__)
-            self.span.set_status(Status(StatusCode.ERROR, clean(error_text(error))))
+            kind, text = told_by(error, self.runtime.payload_bytes)
+            fields["error_type"], fields["error_message"] = kind, text
+            self.span.set_attribute(semconv.ERROR_TYPE, kind)
+            self.span.set_status(Status(StatusCode.ERROR, text[:LONGEST_STATUS]))
         self.span.set_attributes(self._end_attributes(outcome))
         self.span.end(ended_ns)
         scopes.turns.pop(self.span_id, None)

@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from spanflow.cli import demo, ls, run_program, show, sql, version
+from spanflow.cli import (
+    audit,
+    demo,
+    doctor,
+    export,
+    ingest,
+    ls,
+    retention,
+    run_program,
+    show,
+    sql,
+    tail,
+    version,
+)
 from spanflow.errors import SpanflowError
 
 __all__ = ["app", "run"]
@@ -22,10 +35,17 @@ app = typer.Typer(
 app.command("ls")(ls.list_engagements)
 app.command("show")(show.show_engagement)
 app.command("sql")(sql.ask)
+app.command("tail")(tail.follow_ledger)
+app.command("ingest")(ingest.ingest_records)
+app.command("export")(export.export_ledger)
 app.command(
     "run",
     context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
 )(run_program.run_program)
+app.command("purge")(retention.purge_engagements)
+app.command("forget")(retention.forget_engagements)
+app.command("audit")(audit.audit_engagements)
+app.command("doctor")(doctor.examine_ledger)
 app.command("demo")(demo.demo)
 app.command("version")(version.print_version)
 

@@ -24,7 +24,8 @@ def ask(
 ) -> None:
     """Ask the ledger anything; it cannot be changed this way.
 
-    Views: engagements, turns, steps, llm_calls, tool_calls, events, waits, transitions, graphs.
+    Views: engagements, turns, steps, llm_calls, tool_calls, events, waits, transitions, graphs,
+    spans, diagnostics. It reaches no other file and no network.
 
     Example: [bold]spanflow sql "SELECT status, count(*) FROM engagements GROUP BY ALL"[/bold]
     """

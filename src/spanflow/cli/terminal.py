@@ -34,6 +34,7 @@ __all__ = [
     "ledger_path",
     "plain",
     "print_json",
+    "print_json_line",
     "short_id",
     "status_text",
     "table",
@@ -186,9 +187,18 @@ def when(moment: datetime | None) -> str:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON; times become ISO 8601 in UTC, what JSON does not know becomes text."""
+    sys.stdout.write(json.dumps(_plain_json(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def print_json_line(value: Any) -> None:
+    """Print a value as one line of JSON, at once; for what comes bit by bit."""
+    sys.stdout.write(json.dumps(_plain_json(value), ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def _plain_json(value: Any) -> Any:
     # NaN and the infinities are no JSON: they are read back as null.
-    read = json.loads(json.dumps(value, default=_as_json), parse_constant=lambda _: None)
-    sys.stdout.write(json.dumps(read, indent=2, ensure_ascii=False) + "\n")
+    return json.loads(json.dumps(value, default=_as_json), parse_constant=lambda _: None)
 
 
 def _as_json(value: object) -> object:

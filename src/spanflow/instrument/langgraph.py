@@ -18,8 +18,8 @@ from opentelemetry import context as otel_context
 
 from spanflow.capture import scope as scopes
 from spanflow.capture.content import captures_content
-from spanflow.capture.events import Event, json_payload
-from spanflow.capture.payload import clean
+from spanflow.capture.events import Event
+from spanflow.capture.payload import clean, json_payload
 from spanflow.guard import guarded, report
 from spanflow.instrument import fences, opening
 from spanflow.instrument.calls import Place, place_of, places

@@ -19,7 +19,7 @@ from opentelemetry.util.genai.types import (  # pyright: ignore[reportMissingTyp
 )
 
 from spanflow import semconv
-from spanflow.capture.payload import clean, jsonable, payload_of
+from spanflow.capture.payload import clean, fitted, jsonable, payload_of
 from spanflow.tally import Usage
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def provider_of_class(kind: type) -> str:
     """Return a provider's name from where its class lives: ``langchain_openai`` → ``openai``."""
     package = kind.__module__.partition(".")[0]
     name = package.removeprefix("langchain_")
-    return _PROVIDERS.get(name, name)
+    return _PROVIDERS.get(name, clean(name))
 
 
 def model_of(metadata: dict[str, Any] | None, params: dict[str, Any]) -> str | None:
@@ -211,7 +211,9 @@ def _parts(message: Any, limit: int) -> list[MessagePart]:
         arguments = payload_of(request.get("args"), limit)
         parts.append(
             ToolCallRequestPart(
-                arguments=arguments.text if arguments.truncated else jsonable(request.get("args")),
+                arguments=arguments.text
+                if arguments.truncated
+                else jsonable(request.get("args"), limit),
                 name=clean(request.get("name")),
                 id=_text(request.get("id")),
             )
@@ -220,7 +222,7 @@ def _parts(message: Any, limit: int) -> list[MessagePart]:
 
 
 def _keep_on_record(call: OpenCall, key: str, messages: list[Any], limit: int) -> None:
-    kept = payload_of([_plain(m) for m in messages], limit)
+    kept = fitted([_plain(m) for m in messages], limit)
     value: Any = kept.text if kept.truncated else orjson.loads(kept.text)
     attributes = call.fields.setdefault("attributes", {})
     attributes[key] = value

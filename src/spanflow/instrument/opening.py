@@ -17,11 +17,10 @@ from spanflow import semconv
 from spanflow.capture import lineage as lineages
 from spanflow.capture import processor
 from spanflow.capture import scope as scopes
-from spanflow.capture.events import json_payload
 from spanflow.capture.frame import Nested
 from spanflow.capture.goals import note_shape
 from spanflow.capture.identity import Identity
-from spanflow.capture.payload import clean
+from spanflow.capture.payload import clean, clean_path, identifier, json_payload
 from spanflow.capture.runtime import new_engagement_id
 from spanflow.capture.turn import Turn
 from spanflow.guard import diagnose, report
@@ -170,9 +169,10 @@ class Opening:
         shape = shape_of(self._graph)
         if self._nested is not None:
             return Nested(self._runtime, shape, self._nested)
-        given = _text(self._metadata.get("spanflow_engagement_id"))
+        given = _id(self._metadata.get("spanflow_engagement_id"))
+        # A thread may remember an id from before redaction was asked for.
         engagement_id = given or (
-            lineage.engagement_id if lineage is not None else new_engagement_id()
+            identifier(lineage.engagement_id) if lineage is not None else new_engagement_id()
         )
         settings = self._runtime.settings
         goals = _names(self._metadata.get("spanflow_goals"), settings.goals)
@@ -184,10 +184,12 @@ class Opening:
             or shape.name,
             kind=self._kind(lineage),
             on_thread=self._thread is not None,
-            conversation_id=clean(conversation) if conversation is not None else None,
-            user_id=_text(self._metadata.get("user_id")),
-            session_id=_text(self._metadata.get("session_id")),
-            metadata=_kept_metadata(self._metadata, self._runtime.payload_bytes),
+            conversation_id=identifier(conversation) if conversation is not None else None,
+            user_id=_id(self._metadata.get("user_id")),
+            session_id=_id(self._metadata.get("session_id")),
+            metadata=_kept_metadata(
+                self._metadata, settings.metadata_keys, self._runtime.payload_bytes
+            ),
             goals=goals,
             global_steps=_names(self._metadata.get("spanflow_global_steps"), settings.global_steps),
             step_tools=_step_tools(self._metadata.get("spanflow_step_tools")),
@@ -247,16 +249,19 @@ def _text(value: object) -> str | None:
     return clean(value, 128)
 
 
+def _id(value: object) -> str | None:
+    return identifier(value, 128) if value is not None and value != "" else None
+
+
 def _names(value: object, default: tuple[str, ...]) -> tuple[str, ...]:
     """Read a list of step names given in a run's metadata; what is none is refused and counted."""
-    if value is None:
-        return default
     if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    if isinstance(value, list | tuple | set | frozenset):
-        return tuple(clean(item) for item in cast("Iterable[object]", value))
-    diagnose("metadata.names", f"expected a list of step names, got {type(value).__name__}")
-    return default
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, list | tuple | set | frozenset):
+        if value is not None:
+            diagnose("metadata.names", f"expected a list of step names, got {type(value).__name__}")
+        value = default
+    return tuple(clean_path(item) for item in cast("Iterable[object]", value))
 
 
 def _step_tools(value: object) -> dict[str, tuple[str, ...]]:
@@ -265,13 +270,23 @@ def _step_tools(value: object) -> dict[str, tuple[str, ...]]:
     if not isinstance(value, dict):
         diagnose("metadata.step_tools", f"expected a dict, got {type(value).__name__}")
         return {}
-    return {clean(step): _names(tools, ()) for step, tools in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return {clean_path(step): _names(tools, ()) for step, tools in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
 
-def _kept_metadata(metadata: dict[str, Any], limit: int) -> dict[str, Any]:
-    """Return the user's own metadata as JSON data; what JSON cannot say becomes its repr."""
+def _kept_metadata(
+    metadata: dict[str, Any], allowed: tuple[str, ...] | None, limit: int
+) -> dict[str, Any]:
+    """Return the user's own metadata as JSON data; what JSON cannot say becomes its repr.
+
+    Args:
+        metadata: The run's, the frameworks' and ours included.
+        allowed: The keys that may be kept; None for all.
+        limit: The longest value kept, in bytes.
+    """
     return {
         clean(key): json_payload(value, limit)
         for key, value in metadata.items()
-        if key not in _NOT_METADATA and not str(key).startswith(_OTHERS_PREFIXES)
+        if key not in _NOT_METADATA
+        and not str(key).startswith(_OTHERS_PREFIXES)
+        and (allowed is None or str(key) in allowed)
     }

@@ -14,6 +14,7 @@ from opentelemetry import context as otel_context
 
 from spanflow.capture import scope as scopes
 from spanflow.capture.events import error_event
+from spanflow.capture.payload import clean
 from spanflow.capture.turn import Turn
 from spanflow.guard import report
 from spanflow.instrument.calls import places
@@ -105,7 +106,11 @@ def _blame(turn: Turn, error: BaseException | None) -> None:
     if error is None or not isinstance(name, str):
         return
     for step in list(turn.open.values()):
-        if step.parked and step.status == "cancelled" and step.path.rpartition("/")[2] == name:
+        if (
+            step.parked
+            and step.status == "cancelled"
+            and step.path.rpartition("/")[2] == clean(name)
+        ):
             step.status, step.error = "failed", error
             step.add_event(
                 error_event(error, step.ended_ns, turn.runtime.payload_bytes, step.attempts)

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from spanflow.capture import redact
 from spanflow.capture.identity import GraphShape
 from spanflow.capture.payload import clean
 from spanflow.guard import report
@@ -23,7 +24,8 @@ _START, _END = "__start__", "__end__"
 _DEFAULT_NAMES = {"LangGraph", ""}
 _DEEPEST = 8
 
-_shapes: weakref.WeakKeyDictionary[Any, GraphShape] = weakref.WeakKeyDictionary()
+# With the redactor under which each was read: another one would give other names.
+_shapes: weakref.WeakKeyDictionary[Any, tuple[object, GraphShape]] = weakref.WeakKeyDictionary()
 
 
 def shape_of(graph: Any) -> GraphShape:
@@ -34,9 +36,10 @@ def shape_of(graph: Any) -> GraphShape:
     may take is conditional and not declared.
     """
     try:
-        found = _shapes.get(graph)
-        if found is None:
-            found = _shapes[graph] = _read(graph)
+        redactor, found = _shapes.get(graph, (None, None))
+        if found is None or redactor is not redact.current():
+            found = _read(graph)
+            _shapes[graph] = redact.current(), found
     except Exception as error:  # noqa: BLE001 - a graph we cannot read must still run
         report("topology.shape_of", error)
         return GraphShape("0" * 16, "graph")

@@ -66,6 +66,9 @@ def _stand(places: Places) -> int | None:
         descriptor = os.open(places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
         if lock_file(descriptor):
             _Here.descriptor = descriptor
+            with contextlib.suppress(OSError):
+                # For whoever asks who is at work; of one width, so that a full disk is no matter.
+                os.pwrite(descriptor, f"{os.getpid():>19}\n".encode("ascii"), 0)
             return descriptor
     except BaseException:
         _give_back(descriptor)

@@ -7,7 +7,7 @@ bits as its digits, NaN as null, a lone surrogate as U+FFFD.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, cast
 
@@ -44,9 +44,19 @@ def encode(record: Mapping[str, object], process_id: str) -> bytes:
     return line
 
 
-def plain(value: object) -> object:
-    """Return a copy of `value` that any JSON writer accepts, bounded in depth and breadth."""
-    return _Plain().of(value)
+def plain(
+    value: object,
+    text: Callable[[str], str] | None = None,
+    key: Callable[[str], str] | None = None,
+) -> object:
+    """Return a copy of `value` that any JSON writer accepts, bounded in depth and breadth.
+
+    Args:
+        value: Anything at all.
+        text: What to make of each text in it, before the text is cut.
+        key: What to make of each key of its mappings.
+    """
+    return _Plain(text=text, key=key).of(value)
 
 
 def text_of(value: object, longest: int | None = None) -> str:
@@ -73,7 +83,16 @@ def _cut(record: Mapping[str, object]) -> bytes:
 class _Plain:
     """Copies a value into what any JSON writer accepts, within bounds."""
 
-    def __init__(self, *, longest: int | None = None, max_depth: int = _MAX_DEPTH) -> None:
+    def __init__(
+        self,
+        *,
+        longest: int | None = None,
+        max_depth: int = _MAX_DEPTH,
+        text: Callable[[str], str] | None = None,
+        key: Callable[[str], str] | None = None,
+    ) -> None:
+        self._text = text
+        self._key_text = key
         self._longest = longest
         self._max_depth = max_depth
         self._left = _MAX_VALUES
@@ -89,7 +108,8 @@ class _Plain:
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
-            return _clean(value, self._longest)
+            text = value if self._text is None else self._text(_clean(value, None))
+            return _clean(text, self._longest)
         if isinstance(value, int | float):
             return self._number(value)
         if isinstance(value, Mapping | Sequence | AbstractSet) and not isinstance(
@@ -102,13 +122,16 @@ class _Plain:
         if isinstance(value, float):
             return float(value) if math.isfinite(value) else None
         number = int(value)
-        return number if number in _INT64 else _clean(_as_text(number), self._longest)
+        return number if number in _INT64 else self._spelled(number)
 
     def _stranger(self, value: object) -> object:
         dump = getattr(type(value), "model_dump", None)
         if callable(dump):
             return self._container(cast("Any", dump(value)))
-        return _clean(_as_text(value), self._longest)
+        return self._spelled(value)
+
+    def _spelled(self, value: object) -> str:
+        return _clean(_as_text(value, self._text), self._longest)
 
     def _container(self, value: Any) -> object:
         self._left -= 1
@@ -125,7 +148,8 @@ class _Plain:
             self._open.discard(identity)
 
     def _key(self, key: object) -> str:
-        return _clean(key if isinstance(key, str) else _as_text(key), self._longest)
+        text = _clean(key if isinstance(key, str) else _as_text(key), self._longest)
+        return text if self._key_text is None else self._key_text(text)
 
 
 def _several(items: Any) -> list[Any]:
@@ -146,15 +170,16 @@ def _clean(text: str, longest: int | None) -> str:
         return str.encode(text, "utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _as_text(value: object) -> str:
+def _as_text(value: object, change: Callable[[str], str] | None = None) -> str:
     """Return a bounded text for anything; called by orjson for what it does not know."""
+    longest: int | None = _MAX_REPR
     if isinstance(value, bytes | bytearray | memoryview):
-        text = bytes(cast("bytes", value)).decode("utf-8", "replace")
+        text, longest = bytes(cast("bytes", value)).decode("utf-8", "replace"), None
     else:
         try:
             text = value if isinstance(value, str) else repr(value)
         except Exception:  # noqa: BLE001 - a stranger's __repr__ may do anything
             text = f"<{type(value).__name__}>"
-        if len(text) > _MAX_REPR:
-            text = f"{text[:_MAX_REPR]}…"
-    return _clean(text, None)
+    if change is not None:
+        text = change(_clean(text, None))
+    return _clean(text, longest)

@@ -9,15 +9,15 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple, cast
-
-import orjson
+from typing import TYPE_CHECKING, NamedTuple
 
 from spanflow import guard
+from spanflow.ledger.damage import StoreSetAsideError, first_line
 from spanflow.ledger.election import elected
-from spanflow.ledger.journal import OPEN_SUFFIX, SEALED_SUFFIX, journals_of
+from spanflow.ledger.journal import BAD_SUFFIX, OPEN_SUFFIX, SEALED_SUFFIX, journals_of
+from spanflow.ledger.pace import Pace, swift
 from spanflow.ledger.places import Places
-from spanflow.ledger.process import ALIVE_SUFFIX, is_alive
+from spanflow.ledger.process import ALIVE_SUFFIX, is_alive, told_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     import duckdb
 
 __all__ = ["IngestReport", "ingest"]
-
-BATCH_BYTES = 8 * 1024 * 1024
-"""Segments of about this size together become rows in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +67,20 @@ class _Dead(NamedTuple):
 class _Listing(NamedTuple):
     segments: list[_Segment]
     dead: list[_Dead]
+    losses: dict[str, int]
+    """Records that processes, living or dead, say they could not keep."""
+
+
+# By ledger: what this process has seen noted of losses, so that an old one opens no store.
+_losses_noted: dict[Path, dict[str, int]] = {}
 
 
 def ingest(
-    ledger: Path, *, wait_s: float = 0.0, idle_after: timedelta | None = None
+    ledger: Path,
+    *,
+    wait_s: float = 0.0,
+    idle_after: timedelta | None = None,
+    pace: Pace | None = None,
 ) -> IngestReport | None:
     """Turn everything in the journal that is ready into rows of the store.
 
@@ -84,6 +91,7 @@ def ingest(
         ledger: The published file; it is not touched.
         wait_s: How long to wait for another ingester to finish.
         idle_after: From now on, silence after which the views call a waiting engagement abandoned.
+        pace: How much of the machine it may take; without it, as a person would who waits for it.
 
     Returns:
         What was done; None if another ingester was at work.
@@ -93,6 +101,7 @@ def ingest(
         OSError: The folder cannot be used.
     """
     places = Places.of(ledger)
+    pace = pace or swift()
     for journal in journals_of(ledger):
         journal.seal()
     if not places.journal.is_dir():
@@ -101,14 +110,30 @@ def ingest(
         if not won:
             return None
         listing = _list(places)
-        if not listing.segments and not listing.dead:
+        if (
+            not listing.segments
+            and not listing.dead
+            and listing.losses == _losses_noted.get(places.ledger, {})
+        ):
             return IngestReport()
-        from spanflow.ledger.store import open_store  # noqa: PLC0415 - duckdb only where there is work
+        try:
+            return _bring_in(places, listing, idle_after, pace)
+        except StoreSetAsideError as error:
+            guard.diagnose("ledger.store_damaged", str(error))
+            return _bring_in(places, _list(places), idle_after, pace)
 
-        with open_store(places) as connection:
-            changed = idle_after is not None and _note_patience(connection, idle_after)
-            report = _ingest_all(connection, listing)
-            return replace(report, changed=report.changed or changed)
+
+def _bring_in(
+    places: Places, listing: _Listing, idle_after: timedelta | None, pace: Pace
+) -> IngestReport:
+    from spanflow.ledger.store import open_store  # noqa: PLC0415 - duckdb only where there is work
+
+    with open_store(places, pace) as connection:
+        changed = idle_after is not None and _note_patience(connection, idle_after)
+        changed = _note_losses(connection, listing.losses) or changed
+        report = _ingest_all(connection, listing, pace.batch_bytes)
+    _losses_noted[places.ledger] = listing.losses
+    return replace(report, changed=report.changed or changed)
 
 
 def _list(places: Places) -> _Listing:
@@ -137,7 +162,12 @@ def _list(places: Places) -> _Listing:
         for writer in sorted(writers - known)
         if not is_alive(_alive_file(places, writer))
     ]
-    return _Listing(segments, dead)
+    return _Listing(segments, dead, _losses(alive_files))
+
+
+def _losses(alive_files: list[Path]) -> dict[str, int]:
+    told = {path.stem: told_by(path).get("lost") for path in alive_files}
+    return {writer: lost for writer, lost in told.items() if isinstance(lost, int) and lost > 0}
 
 
 def _writer_of(segment: Path) -> str:
@@ -149,7 +179,9 @@ def _alive_file(places: Places, process_id: str) -> Path:
     return places.journal / f"{process_id}{ALIVE_SUFFIX}"
 
 
-def _ingest_all(connection: duckdb.DuckDBPyConnection, listing: _Listing) -> IngestReport:
+def _ingest_all(
+    connection: duckdb.DuckDBPyConnection, listing: _Listing, batch_bytes: int
+) -> IngestReport:
     report = IngestReport()
     done = {row[0] for row in connection.execute("SELECT name FROM segments").fetchall()}
     todo: list[_Segment] = []
@@ -160,7 +192,7 @@ def _ingest_all(connection: duckdb.DuckDBPyConnection, listing: _Listing) -> Ing
         else:
             todo.append(segment)
     listed = {segment.name for segment in todo}
-    batches = list(_batches(todo))
+    batches = list(_batches(todo, batch_bytes))
     for position, batch in enumerate(batches):
         dead = listing.dead if position == len(batches) - 1 else []
         report = _ingest_batch(connection, batch, report, dead, listed)
@@ -172,11 +204,11 @@ def _ingest_all(connection: duckdb.DuckDBPyConnection, listing: _Listing) -> Ing
     return report
 
 
-def _batches(segments: Sequence[_Segment]) -> Iterator[list[_Segment]]:
+def _batches(segments: Sequence[_Segment], most_bytes: int) -> Iterator[list[_Segment]]:
     batch: list[_Segment] = []
     size = 0
     for segment in segments:
-        if batch and size + segment.size > BATCH_BYTES:
+        if batch and size + segment.size > most_bytes:
             yield batch
             batch, size = [], 0
         batch.append(segment)
@@ -197,7 +229,10 @@ def _ingest_batch(
 
     try:
         return _transaction(connection, batch, report, dead, listed)
-    except (duckdb.DataError, duckdb.InvalidInputException) as error:
+    except duckdb.Error as error:
+        unreadable = (duckdb.DataError, duckdb.InvalidInputException)
+        if not isinstance(error, unreadable) and all(map(_is_readable, batch)):
+            raise
         if not batch:
             raise
         if len(batch) > 1:
@@ -205,11 +240,25 @@ def _ingest_batch(
                 last = segment is batch[-1]
                 report = _ingest_batch(connection, [segment], report, dead if last else [], listed)
             return report
-        guard.diagnose("ledger.segment_unreadable", f"{batch[0].name}: {error}")
-    batch[0].path.rename(batch[0].path.with_suffix(".bad"))
-    connection.execute("UPDATE meta SET quarantined_segments = quarantined_segments + 1")
-    report = replace(report, quarantined=report.quarantined + 1)
+        reason = first_line(error)
+    with contextlib.suppress(FileNotFoundError):  # somebody removed it under us
+        batch[0].path.rename(batch[0].path.with_suffix(BAD_SUFFIX))
+        guard.diagnose("ledger.segment_unreadable", f"{batch[0].name} was set aside: {reason}")
+        connection.execute(
+            "UPDATE meta SET quarantined_segments = quarantined_segments + 1, "
+            "revision = revision + 1"
+        )
+        report = replace(report, quarantined=report.quarantined + 1)
     return _transaction(connection, [], report, dead, listed) if dead else report
+
+
+def _is_readable(segment: _Segment) -> bool:
+    try:
+        with segment.path.open("rb") as file:
+            file.read(1)
+    except OSError:
+        return False
+    return True
 
 
 def _transaction(
@@ -261,9 +310,14 @@ def _note_segments(
         "INSERT INTO segments SELECT unnest($1::VARCHAR[]), make_timestamp($2)",
         [[segment.name for segment in batch], time.time_ns() // 1_000],
     )
+    connection.execute(
+        "UPDATE meta SET ingested_at = make_timestamp($1)", [time.time_ns() // 1_000]
+    )
 
 
 def _note_dead(connection: duckdb.DuckDBPyConnection, dead: list[_Dead]) -> bool:
+    from spanflow.ledger.merge import settle  # noqa: PLC0415 - duckdb only where there is work
+
     known = (
         {row[0] for row in connection.execute("SELECT process_id FROM processes").fetchall()}
         if dead
@@ -271,7 +325,7 @@ def _note_dead(connection: duckdb.DuckDBPyConnection, dead: list[_Dead]) -> bool
     )
     fresh = [process for process in dead if process.process_id not in known]
     for process in fresh:
-        told = _told(process.path)
+        told = told_by(process.path) if process.path is not None else {}
         connection.execute(
             "INSERT INTO processes "
             "VALUES (?, TRY_CAST(? AS BIGINT), ?, TRY_CAST(? AS BIGINT), ?, ?)",
@@ -281,7 +335,28 @@ def _note_dead(connection: duckdb.DuckDBPyConnection, dead: list[_Dead]) -> bool
                 time.time_ns(),
             ],
         )
+    if fresh:
+        settle(connection, [process.process_id for process in fresh])
     return bool(fresh)
+
+
+def _note_losses(connection: duckdb.DuckDBPyConnection, losses: dict[str, int]) -> bool:
+    known = dict(connection.execute("SELECT process_id, lost FROM losses").fetchall())
+    # A process counts upwards, so the greatest number is its last word.
+    fresh = {writer: lost for writer, lost in losses.items() if lost > known.get(writer, 0)}
+    if not fresh:
+        return False
+    connection.execute("BEGIN")
+    connection.execute(
+        "DELETE FROM losses WHERE list_contains($1::VARCHAR[], process_id)", [list(fresh)]
+    )
+    connection.execute(
+        "INSERT INTO losses SELECT unnest($1::VARCHAR[]), unnest($2::BIGINT[])",
+        [list(fresh), list(fresh.values())],
+    )
+    connection.execute("UPDATE meta SET revision = revision + 1")
+    connection.execute("COMMIT")
+    return True
 
 
 def _note_patience(connection: duckdb.DuckDBPyConnection, idle_after: timedelta) -> bool:
@@ -294,14 +369,3 @@ def _note_patience(connection: duckdb.DuckDBPyConnection, idle_after: timedelta)
 
 
 _TOLD = ("pid", "host", "started_ns", "service_name")
-
-
-def _told(alive_file: Path | None) -> dict[str, object]:
-    """Return what a process said of itself, or nothing where that cannot be read any more."""
-    if alive_file is None:
-        return {}
-    try:
-        line = orjson.loads(alive_file.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return cast("dict[str, object]", line) if isinstance(line, dict) else {}

@@ -13,9 +13,10 @@ import weakref
 from typing import TYPE_CHECKING
 
 from spanflow import guard
+from spanflow.ledger.connections import interrupt
 from spanflow.ledger.gather import IngestReport, ingest
+from spanflow.ledger.pace import GENTLE
 from spanflow.ledger.publish import publish
-from spanflow.ledger.store import interrupt
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["BackgroundIngester", "IngestReport", "finish", "ingest"]
 
 _JITTER = 0.25
+_PAUSE_TIMES = 20
+_LONGEST_PAUSE_TIMES = 10
 # The last round of a process ends before its caller stops waiting for it.
 _LAST_ROUND_SHARE = 0.9
 _INTERRUPTED_FOR_S = 5.0
@@ -53,7 +56,7 @@ class BackgroundIngester:
             ledger: The published file.
             journal: This process's journal of it.
             interval_s: Seconds between rounds, give or take a quarter, so that processes do not
-                march in step.
+                march in step; more after a round that took long.
             idle_after: What the ledger's views take as silence; None leaves that as it is.
         """
         self._ledger = ledger
@@ -113,7 +116,7 @@ class BackgroundIngester:
             return IngestReport()
         try:
             self._journal.seal()
-            report = ingest(self._ledger, wait_s=wait_s, idle_after=self._idle_after)
+            report = ingest(self._ledger, wait_s=wait_s, idle_after=self._idle_after, pace=GENTLE)
             publish(self._ledger, force=force, wait_s=wait_s)
         except Exception as error:  # noqa: BLE001 - nothing may reach the user's run
             if type(error).__name__ != "InterruptException":  # we did that: the next does the work
@@ -122,12 +125,20 @@ class BackgroundIngester:
         return report
 
     def _run(self, stopping: threading.Event) -> None:
-        while not stopping.wait(self._next_pause_s()):
+        worked_s = 0.0
+        while not stopping.wait(self._next_pause_s(worked_s)):
+            began_s = time.thread_time()
             self._guarded_round()
+            worked_s = time.thread_time() - began_s
         self.last_round(max(0.0, self._deadline - time.monotonic()))
 
-    def _next_pause_s(self) -> float:
-        return self._interval_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
+    def _next_pause_s(self, worked_s: float) -> float:
+        # A round has a price of its own however little it finds: it takes a twentieth of one core
+        # at most, as long as the ledger does not grow stale by that.
+        interval_s = max(
+            self._interval_s, min(_PAUSE_TIMES * worked_s, _LONGEST_PAUSE_TIMES * self._interval_s)
+        )
+        return interval_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
 
     def _guarded_round(self, *, force: bool = False, wait_s: float = 0.0) -> None:
         try:

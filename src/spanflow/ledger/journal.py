@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 # Ends a torn line so that no reader takes the next one for its rest (duckdb 1.5, after a colon).
 _MEND = b"!\n"
 
-__all__ = ["OPEN_SUFFIX", "SEALED_SUFFIX", "Journal", "journal_for", "journals_of"]
+__all__ = ["BAD_SUFFIX", "OPEN_SUFFIX", "SEALED_SUFFIX", "Journal", "journal_for", "journals_of"]
 
 OPEN_SUFFIX = ".open"
 SEALED_SUFFIX = ".ndjson"
+BAD_SUFFIX = ".bad"
+"""Of segments that nothing could read."""
 RETRY_AFTER_S = 1.0
 """After a segment could not be opened, how long records are lost without trying again."""
 
@@ -102,7 +104,7 @@ class Journal:
                 failure = self._write(line)
         except Exception as error:  # noqa: BLE001 - telemetry never raises into the span path
             failure = error
-            self.lost += 1
+            self._lose(1)
         if failure is not None:
             guard.diagnose("journal.lost", f"{failure!r}; {self.lost} records lost so far")
         return failure is None
@@ -119,11 +121,7 @@ class Journal:
             if self._busy or self._pid != os.getpid():
                 return
             self._seal()
-            presence = self._presence
-            self._process_id = new_process_id()
-            self._presence = None
-            if presence is not None:
-                presence.release()
+            self._begin_anew()
 
     def _start_afresh(self) -> None:
         self._pid = os.getpid()
@@ -141,6 +139,8 @@ class Journal:
         self._sequence = 0
         self._torn = False
         self._retry_at = 0.0
+        self._lost_here = 0
+        self._unsealed: list[tuple[Path, int]] = []
 
     def _become_child(self) -> None:
         """Close what was inherited and go on as a new process; the parent keeps what is its own."""
@@ -173,13 +173,13 @@ class Journal:
                 self._seal()
             if self._descriptor < 0:
                 if now < self._retry_at:
-                    self.lost += 1
+                    self._lose(1)
                     return OSError("the journal could not be opened a moment ago")
                 self._open(now)
             data = _MEND + line if self._torn else line
             count = os.write(self._descriptor, data)
         except OSError as error:
-            self.lost += 1
+            self._lose(1)
             if self._descriptor < 0:
                 self._retry_at = now + RETRY_AFTER_S
             return error
@@ -187,7 +187,7 @@ class Journal:
         if count != len(data):
             # The next record begins on a line of its own, and this one is refused by the reader.
             self._torn = True
-            self.lost += 1
+            self._lose(1)
             return OSError(f"short write: {count} of {len(data)} bytes")
         self._torn = False
         self.written += 1
@@ -197,7 +197,9 @@ class Journal:
     def _open(self, now: float) -> None:
         if self._presence is None:
             self._places.make()
-            self._presence = Presence(self._places.journal, self._process_id, self._service_name)
+            self._presence = Presence(
+                self._places.journal, self._process_id, self._service_name, lost=self._lost_here
+            )
         self._sequence += 1
         name = f"{time.time_ns():020d}-{self._process_id}-{self._sequence}{OPEN_SUFFIX}"
         segment = self._places.journal / name
@@ -210,27 +212,53 @@ class Journal:
 
     def _seal(self) -> None:
         descriptor, segment = self._descriptor, self._segment
-        if descriptor < 0 or segment is None:
-            return
-        self._descriptor, self._segment = -1, None
-        try:
-            os.close(descriptor)
-            if self._size:
-                segment.rename(segment.with_suffix(SEALED_SUFFIX))
-            else:
-                segment.unlink()
-        except OSError as error:
-            self._abandon(error)
+        if descriptor >= 0 and segment is not None:
+            self._descriptor, self._segment = -1, None
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+            self._unsealed.append((segment, self._records_in_segment))
+        while self._unsealed:
+            segment, records = self._unsealed.pop(0)
+            try:
+                self._name_sealed(segment)
+            except FileNotFoundError as error:
+                self._abandon(records, error)
+            except OSError as error:
+                # The records are safe where they are: the next sealing tries again.
+                self._unsealed.insert(0, (segment, records))
+                guard.diagnose("journal.unsealed", repr(error))
+                return
 
-    def _abandon(self, error: OSError) -> None:
+    def _name_sealed(self, segment: Path) -> None:
+        if segment.stat().st_size:
+            segment.rename(segment.with_suffix(SEALED_SUFFIX))
+        else:
+            segment.unlink()
+
+    def _abandon(self, records: int, error: OSError) -> None:
         """Start over as a new process after somebody removed our segment under us."""
-        self.lost += self._records_in_segment
-        self.written -= self._records_in_segment
+        self.written -= records
+        self._begin_anew()
+        self._lose(records)
+        guard.diagnose("journal.segment_gone", f"{error!r}; {self.lost} records lost so far")
+
+    def _begin_anew(self) -> None:
+        """Let go of this identity; the next record is another process's."""
         presence, self._presence = self._presence, None
         self._process_id = new_process_id()
+        # Whoever sees that the old one is gone takes what it left.
+        self._unsealed.clear()
         if presence is not None:
+            # Its file keeps what was lost under that identity.
+            self._lost_here = 0
             presence.release()
-        guard.diagnose("journal.segment_gone", f"{error!r}; {self.lost} records lost so far")
+
+    def _lose(self, records: int) -> None:
+        with self._lock:
+            self.lost += records
+            self._lost_here += records
+            if self._presence is not None:
+                self._presence.tell_lost(self._lost_here)
 
 
 _journals: weakref.WeakSet[Journal] = weakref.WeakSet()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-__all__ = ["drop_erased", "load", "merge", "statement"]
+__all__ = ["drop_erased", "load", "merge", "settle", "statement"]
 
 
 class _Statement(Template):
@@ -44,10 +44,14 @@ def load(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> tuple[
     connection.execute(statement("load", files=f"[{quoted}]"))
     lines, spans, graphs = _numbers(
         connection,
-        "SELECT (SELECT count(*) FROM lines), (SELECT count(*) FROM incoming), "
-        "(SELECT count(*) FROM incoming_graphs)",
+        "SELECT count(*), count(*) FILTER (span_id <> '' AND trace_id <> '' AND kind <> 'graph'), "
+        "(SELECT count(*) FROM incoming_graphs) FROM incoming",
     )
-    connection.execute("DROP TABLE lines")
+    if spans < lines:
+        connection.execute(
+            "DELETE FROM incoming WHERE NOT coalesce("
+            "span_id <> '' AND trace_id <> '' AND kind <> 'graph', false)"
+        )
     drop_erased(connection)
     return spans + graphs, lines - spans - graphs
 
@@ -65,30 +69,46 @@ def merge(connection: duckdb.DuckDBPyConnection) -> tuple[int, bool]:
         How many turns were touched, and whether any row changed.
     """
     connection.execute(statement("graphs"))
-    connection.execute(statement("touched"))
+    low, high = _numbers(connection, statement("near"))
+    connection.execute(statement("touched", low=low, high=high))
     (graphs, turns) = _numbers(
         connection,
         "SELECT (SELECT count(*) FROM new_graphs), (SELECT count(*) FROM touched_turns)",
     )
+    connection.execute(statement("existing"))
     # Rows are pruned by time: a turn's facts know when its first and its last began.
     low, high = _numbers(
         connection,
         "SELECT min(first_ns), max(last_ns) "
         "FROM turn_facts SEMI JOIN touched_turns USING (turn_id)",
     )
-    connection.execute(statement("existing", low=low, high=high))
     connection.execute(statement("merged", low=low, high=high))
     write_verdicts(connection, statement("doubtful"))
     connection.execute(statement("computed"))
     connection.execute(statement("changed"))
     (changed,) = _numbers(
-        connection, "SELECT (SELECT count(*) FROM changed) + (SELECT count(*) FROM recomputed)"
+        connection,
+        "SELECT (SELECT count(*) FROM merged) - (SELECT count(*) FROM unchanged) "
+        "+ (SELECT count(*) FROM recomputed)",
     )
     if changed:
         low, high = _numbers(connection, statement("bounds"))
         connection.execute(statement("written"))
         connection.execute(statement("facts", low=low, high=high))
+        connection.execute(statement("engagements"))
     return turns, changed + graphs > 0
+
+
+def settle(connection: duckdb.DuckDBPyConnection, process_ids: Sequence[str]) -> None:
+    """Sum up anew the engagements with turns left open by processes that were just noted as gone.
+
+    Args:
+        connection: The open store.
+        process_ids: Those processes.
+    """
+    connection.execute(statement("settled"), [list(process_ids)])
+    connection.execute("CREATE OR REPLACE TEMP TABLE touched_engagements (engagement_id VARCHAR)")
+    connection.execute(statement("engagements"))
 
 
 def statement(name: str, **parts: object) -> str:
@@ -113,6 +133,8 @@ def _parts() -> dict[str, str]:
         "filled": " | ".join(filled),
         "different": " OR ".join(f"r.{name} IS DISTINCT FROM c.{name}" for name in COMPUTED),
         "recomputed": ", ".join(f"{name} = c.{name}" for name in COMPUTED),
+        "computed": ", ".join(COMPUTED[3:]),
+        "recomputed_columns": ", ".join(f"c.{name}" for name in COMPUTED),
         "best": ", ".join(f"arg_max({name}, rank) AS {name}" for name in FIELDS if name not in own),
     }
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Places"]
+__all__ = ["PRIVATE_DIRECTORY", "PRIVATE_FILE", "Places", "write_private"]
 
 PRIVATE_DIRECTORY = 0o700
 PRIVATE_FILE = 0o600
@@ -59,6 +59,18 @@ class Places:
         Raises:
             OSError: They cannot be created.
         """
-        self.ledger.parent.mkdir(parents=True, exist_ok=True)
-        self.directory.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
-        self.journal.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+        # One by one: `parents=True` would leave the modes of those above to the umask.
+        for folder in (*reversed(self.journal.parents), self.journal):
+            if not folder.is_dir():
+                folder.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a small file that nobody else may read, whatever the process's umask.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    with open(os.open(path, flags, PRIVATE_FILE), "wb") as file:  # noqa: PTH123 - a descriptor
+        file.write(content)

@@ -14,6 +14,7 @@ import secrets
 import socket
 import time
 from pathlib import Path
+from typing import cast
 
 import orjson
 
@@ -24,9 +25,18 @@ try:
 except ImportError:  # pragma: no cover - Windows, where the ledger says that it does not work
     fcntl = None
 
-__all__ = ["ALIVE_SUFFIX", "Presence", "is_alive", "lock_file", "new_process_id", "unlock_file"]
+__all__ = [
+    "ALIVE_SUFFIX",
+    "Presence",
+    "is_alive",
+    "lock_file",
+    "new_process_id",
+    "told_by",
+    "unlock_file",
+]
 
 ALIVE_SUFFIX = ".alive"
+_LOST_DIGITS = 19
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -44,15 +54,22 @@ def _boot() -> str:
 
 
 class Presence:
-    """The lifelong lock of one process on its ``.alive`` file in one journal folder."""
+    """The lifelong lock of one process on its ``.alive`` file in one journal folder.
 
-    def __init__(self, journal: Path, process_id: str, service_name: str | None) -> None:
+    The file also counts the records which the process could not keep. The count has a fixed width
+    and is written in place: that takes no new block, so it works on a full disk.
+    """
+
+    def __init__(
+        self, journal: Path, process_id: str, service_name: str | None, *, lost: int = 0
+    ) -> None:
         """Create the ``.alive`` file, locked before anybody can see it.
 
         Args:
             journal: An existing journal folder.
             process_id: Whose presence it is.
             service_name: Told to the ledger's table of processes.
+            lost: Records lost before there was a file to count them in.
 
         Raises:
             OSError: The file cannot be made or locked.
@@ -73,7 +90,10 @@ class Presence:
                 "started_ns": time.time_ns(),
                 "service_name": service_name,
             }
-            os.write(self._descriptor, orjson.dumps(line, default=str) + b"\n")
+            told = orjson.dumps(line, default=str)[:-1] + b',"lost":'
+            self._lost_at = len(told)
+            told += _padded(lost) + b"}\n"
+            _write_whole(self._descriptor, told)
             # Named only now: who tries a visible file's lock can never win it from a living owner.
             hidden.rename(self.path)
         except BaseException:
@@ -81,6 +101,11 @@ class Presence:
             with contextlib.suppress(OSError):
                 hidden.unlink()
             raise
+
+    def tell_lost(self, lost: int) -> None:
+        """Say how many records were lost so far; a crash right afterwards does not undo it."""
+        with contextlib.suppress(OSError):
+            os.pwrite(self._descriptor, _padded(lost), self._lost_at)
 
     def release(self) -> None:
         """Let go of the lock; the file stays and tells the next ingester that we are gone."""
@@ -94,6 +119,24 @@ class Presence:
         if descriptor >= 0:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+
+
+def _write_whole(descriptor: int, content: bytes) -> None:
+    if os.write(descriptor, content) != len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _padded(lost: int) -> bytes:
+    return str(lost).rjust(_LOST_DIGITS).encode("ascii")
+
+
+def told_by(alive_file: Path) -> dict[str, object]:
+    """Return what a process said of itself, or nothing where that cannot be read any more."""
+    try:
+        line = orjson.loads(alive_file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return cast("dict[str, object]", line) if isinstance(line, dict) else {}
 
 
 def is_alive(path: Path) -> bool:

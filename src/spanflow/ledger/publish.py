@@ -9,14 +9,14 @@ import contextlib
 import os
 import shutil
 import time
-from typing import TYPE_CHECKING, TypedDict, cast
-
-import orjson
+from typing import IO, TYPE_CHECKING
 
 from spanflow import guard
+from spanflow.ledger.damage import State, examine, is_circumstance, write_ahead_log
 from spanflow.ledger.election import elected
 from spanflow.ledger.gather import ingest
 from spanflow.ledger.places import PRIVATE_FILE, Places
+from spanflow.ledger.published import Published, identity_of, last_published, make_way, remember
 
 try:
     import fcntl
@@ -37,16 +37,6 @@ REFRESH_WAITS_S = 5.0
 _FICLONE = 0x40049409
 
 
-class _Published(TypedDict):
-    """What was published last."""
-
-    revision: int
-    store_size: int
-    store_mtime_ns: int
-    at: float
-    seconds: float
-
-
 def publish(ledger: Path, *, force: bool = False, wait_s: float = 0.0) -> bool:
     """Replace the published file by a copy of the store, if rows changed since the last time.
 
@@ -65,45 +55,64 @@ def publish(ledger: Path, *, force: bool = False, wait_s: float = 0.0) -> bool:
     places = Places.of(ledger)
     if not places.store.exists():
         return False
-    last = _last_published(places)
-    if not _is_due(places, last, force=force):
+    if not _is_due(places, last_published(places), force=force):
         return False
     with elected(places, wait_s=wait_s) as won:
-        if not won:
-            return False
-        revision = _settled_revision(places)
-        current = places.store.stat()
-        published: _Published = {
-            "revision": revision,
-            "store_size": current.st_size,
-            "store_mtime_ns": current.st_mtime_ns,
-            "at": time.time(),
-            "seconds": last["seconds"] if last else 0.0,
-        }
-        fresh = last is None or last["revision"] != revision or not places.ledger.exists()
-        if fresh:
-            began = time.monotonic()
-            _replace(places)
-            published["seconds"] = time.monotonic() - began
-            published["at"] = time.time()
-        elif last is not None:
-            published["at"] = last["at"]
-        _remember(places, published)
-        return fresh
+        return won and _publish(places)
+
+
+def _publish(places: Places) -> bool:
+    from spanflow.ledger.store import settled_revision  # noqa: PLC0415 - duckdb only where there is work
+
+    last = last_published(places)
+    # Whatever else lies at the ledger's path is not replaced.
+    there = make_way(places, last)
+    revision = settled_revision(places)
+    current = places.store.stat()
+    published: Published = {
+        "revision": revision,
+        "schema": _schema(),
+        "store_size": current.st_size,
+        "store_mtime_ns": current.st_mtime_ns,
+        "at": last["at"] if last else 0.0,
+        "seconds": last["seconds"] if last else 0.0,
+        "file": [],
+    }
+    fresh = (
+        not there
+        or last is None
+        or (last["revision"], last["schema"]) != (revision, published["schema"])
+    )
+    if fresh:
+        began = time.monotonic()
+        _replace(places)
+        published["seconds"] = time.monotonic() - began
+        published["at"] = time.time()
+    elif (
+        write_ahead_log(places.ledger).exists() and examine(places.ledger).state is not State.LOCKED
+    ):
+        # Nobody has the file open for writing: whoever wrote that has an older one, or is dead. Its
+        # writes would appear in this file, or keep it from being opened.
+        write_ahead_log(places.ledger).unlink(missing_ok=True)
+    published["file"] = identity_of(places.ledger)
+    if published != last:
+        remember(places, published)
+    return fresh
 
 
 def refresh(ledger: Path, *, idle_after: timedelta | None = None) -> None:
     """Bring the published file up to date, as far as that can be done now.
 
     A ledger that came here alone, without its folder, is as new as it can be. Where another process
-    is at work, or nothing may be written here, the file is read as it is.
+    is at work, or nothing may be written here now, the file is read as it is.
 
     Args:
         ledger: The published file.
         idle_after: What the views take as silence from now on; None leaves that as it is.
 
     Raises:
-        LedgerError: The store is newer than this package or damaged.
+        LedgerError: The store is newer than this package, or something of somebody else's lies at
+            the ledger's path.
     """
     places = Places.of(ledger)
     if not places.directory.is_dir():
@@ -111,16 +120,20 @@ def refresh(ledger: Path, *, idle_after: timedelta | None = None) -> None:
     try:
         ingest(ledger, wait_s=REFRESH_WAITS_S, idle_after=idle_after)
         publish(ledger, force=True, wait_s=REFRESH_WAITS_S)
-    except OSError as error:
-        guard.diagnose("ledger.refresh", f"{error!r}; the file is read as it is")
+    except Exception as error:
+        if not (is_circumstance(error) or is_circumstance(error.__cause__)):
+            raise
+        guard.diagnose("ledger.refresh", f"{error}; the file is read as it is")
 
 
-def _is_due(places: Places, last: _Published | None, *, force: bool) -> bool:
-    if last is None or not places.ledger.exists():
+def _is_due(places: Places, last: Published | None, *, force: bool) -> bool:
+    if last is None or last["schema"] != _schema() or identity_of(places.ledger) != last["file"]:
+        return True
+    if write_ahead_log(places.ledger).exists() or write_ahead_log(places.store).exists():
         return True
     current = places.store.stat()
     if (current.st_size, current.st_mtime_ns) == (last["store_size"], last["store_mtime_ns"]):
-        return _write_ahead_log(places.store).exists()
+        return False
     if force:
         return True
     waited = time.time() - last["at"]
@@ -128,13 +141,10 @@ def _is_due(places: Places, last: _Published | None, *, force: bool) -> bool:
     return waited < 0 or waited >= max(SHORTEST_INTERVAL_S, COPY_TIMES * last["seconds"])
 
 
-def _settled_revision(places: Places) -> int:
-    """Return the store's revision; opening it also replays what a killed ingester left."""
-    from spanflow.ledger.store import open_store  # noqa: PLC0415 - duckdb only where there is work
+def _schema() -> str:
+    from spanflow.ledger.store import migrations  # noqa: PLC0415 - only where there is a store
 
-    with open_store(places) as connection:
-        row = connection.execute("SELECT revision FROM meta").fetchone()
-    return int(row[0]) if row else 0
+    return migrations()[-1][0]
 
 
 def _replace(places: Places) -> None:
@@ -143,49 +153,33 @@ def _replace(places: Places) -> None:
     with contextlib.suppress(FileNotFoundError):
         # Whoever opened the file to others meant it.
         mode = places.ledger.stat().st_mode & 0o777
-    _copy(places.store, places.copy)
-    descriptor = os.open(places.copy, os.O_RDWR | os.O_CLOEXEC)
     try:
-        os.fchmod(descriptor, mode)
-        os.fsync(descriptor)
+        _copy(places.store, places.copy, mode)
+        # One left by a reader that wrote, or by a crash, would keep the new file from being opened.
+        write_ahead_log(places.ledger).unlink(missing_ok=True)
+        places.copy.replace(places.ledger)
     finally:
-        os.close(descriptor)
-    # One left by a reader that wrote, or by a crash, would keep the new file from being opened.
-    _write_ahead_log(places.ledger).unlink(missing_ok=True)
-    places.copy.replace(places.ledger)
+        # On a full disk half a copy is in everybody's way.
+        places.copy.unlink(missing_ok=True)
 
 
-def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as reader, target.open("xb") as writer:
-        if fcntl is not None:
-            try:
-                fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
-            except OSError:
-                pass
-            else:
-                return
-        shutil.copyfileobj(reader, writer, 4 * 1024 * 1024)
+def _copy(source: Path, target: Path, mode: int) -> None:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    made = os.open(target, flags, PRIVATE_FILE)
+    with source.open("rb") as reader, open(made, "wb") as writer:  # noqa: PTH123 - a descriptor
+        if not _share_blocks(reader, writer):
+            shutil.copyfileobj(reader, writer, 4 * 1024 * 1024)
+        writer.flush()
+        os.fchmod(made, mode)
+        os.fsync(made)
 
 
-def _write_ahead_log(file: Path) -> Path:
-    return file.with_name(file.name + ".wal")
-
-
-def _last_published(places: Places) -> _Published | None:
+def _share_blocks(reader: IO[bytes], writer: IO[bytes]) -> bool:
+    """Make one file a copy of another without copying, where the file system can."""
+    if fcntl is None:  # pragma: no cover - Windows
+        return False
     try:
-        told = orjson.loads(places.published.read_bytes())
-        return {
-            "revision": int(told["revision"]),
-            "store_size": int(told["store_size"]),
-            "store_mtime_ns": int(told["store_mtime_ns"]),
-            "at": float(told["at"]),
-            "seconds": float(told["seconds"]),
-        }
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-
-
-def _remember(places: Places, published: _Published) -> None:
-    fresh = places.published.with_suffix(".new")
-    fresh.write_bytes(orjson.dumps(cast("dict[str, object]", published)))
-    fresh.replace(places.published)
+        fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
+    except OSError:
+        return False
+    return True

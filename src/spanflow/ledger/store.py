@@ -12,63 +12,107 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from spanflow import guard
 from spanflow.errors import LedgerError
-from spanflow.ledger.places import PRIVATE_FILE, Places
+from spanflow.ledger.connections import interruptible
+from spanflow.ledger.damage import (
+    FORMAT,
+    State,
+    StoreSetAsideError,
+    can_be_damage,
+    examine,
+    first_line,
+    set_aside,
+    write_ahead_log,
+)
+from spanflow.ledger.pace import GENTLE, Pace
+from spanflow.ledger.places import PRIVATE_DIRECTORY, PRIVATE_FILE, Places, write_private
+from spanflow.ledger.published import last_published, make_way
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
     from pathlib import Path
 
     import duckdb
 
-__all__ = ["interrupt", "migrations", "open_store"]
+__all__ = ["migrate", "migrations", "open_store", "settled_revision", "unknown"]
 
-FORMAT = "spanflow ledger"
 # What duckdb 1.4 and later can all read; without it, a newer duckdb writes files that older tools
 # cannot open.
 _STORAGE_VERSION = "v1.4.0"
-_MEMORY_LIMIT = "256MB"
+# Beyond this a commit also tidies up; otherwise that is done once, when the store is closed.
+_CHECKPOINT_THRESHOLD = "1GB"
 
-_open: list[duckdb.DuckDBPyConnection] = []
+# Views of earlier versions: their file gets a new number at each change, and so is applied anew.
+_RETIRED = frozenset({"0002_views.sql"})
+
+# By store: size, time and revision when this process closed it, and size and time when it was last
+# read from end to end and found sound.
+_revisions: dict[Path, tuple[int, int, int]] = {}
+_sound: dict[Path, tuple[int, int]] = {}
 
 
 @contextlib.contextmanager
-def open_store(places: Places) -> Generator[duckdb.DuckDBPyConnection]:
+def open_store(places: Places, pace: Pace = GENTLE) -> Generator[duckdb.DuckDBPyConnection]:
     """Open the store of a ledger for writing, made or migrated where needed.
+
+    A store that turns out to be damaged is set aside, and begun anew with what was published last.
 
     Args:
         places: Whose store.
+        pace: How much of the machine it may take.
 
     Raises:
-        LedgerError: The file is newer than this package, or no ledger of ours, or damaged.
+        LedgerError: The file is newer than this package, no ledger of ours, or held open by another
+            program.
+        StoreSetAsideError: It is damaged in a place that was met only now.
     """
     import duckdb  # noqa: PLC0415 - a fifth of a second that the span path must never pay
 
     if not places.store.exists():
-        _continue_published(places)
+        _begin(places)
     try:
-        connection = duckdb.connect(str(places.store), config=_config(places))
+        opened = _connect(places, pace)
     except duckdb.Error as error:
-        message = f"The store {places.store} cannot be opened: {_first_line(error)}"
-        raise LedgerError(message) from error
-    _open.append(connection)
+        aside = _set_aside_if_damaged(places)
+        if aside is None:
+            message = (
+                f"The store {places.store} cannot be opened: {first_line(error)}. "
+                "It was left as it is; the records wait in the journal."
+            )
+            raise LedgerError(message) from error
+        guard.diagnose("ledger.store_damaged", _told_of_damage(places, aside, error))
+        _begin(places)
+        opened = _connect(places, pace)
     try:
-        _migrate(connection, places.store)
-        yield connection
-    finally:
-        _open.remove(connection)
-        connection.close()
-    with contextlib.suppress(OSError):
-        places.store.chmod(PRIVATE_FILE)
+        with interruptible(opened) as connection:
+            migrate(connection, places.store)
+            yield connection
+            [(revision,)] = connection.execute("SELECT revision FROM meta").fetchall()
+    except duckdb.Error as error:
+        aside = _set_aside_if_damaged(places) if can_be_damage(error) else None
+        if aside is None:
+            raise
+        raise StoreSetAsideError(_told_of_damage(places, aside, error)) from error
+    found = places.store.stat()
+    _revisions[places.store] = (found.st_size, found.st_mtime_ns, revision)
 
 
-def interrupt() -> None:
-    """Make whatever this process is doing in a store fail at once; it is done again by the next.
+def settled_revision(places: Places) -> int:
+    """Return the store's revision, opening it only where somebody else wrote it last.
 
-    A thread that is still inside DuckDB when the interpreter goes down would abort the process.
+    Opening it also replays what a killed ingester left.
+
+    Raises:
+        LedgerError: As :func:`open_store`.
     """
-    for connection in tuple(_open):
-        connection.interrupt()
+    found = places.store.stat()
+    *seen, revision = _revisions.get(places.store, (0, 0, 0))
+    if seen != [found.st_size, found.st_mtime_ns] or write_ahead_log(places.store).exists():
+        with open_store(places):
+            pass
+        revision = _revisions[places.store][-1]
+    return revision
 
 
 @cache
@@ -82,13 +126,19 @@ def migrations() -> tuple[tuple[str, str], ...]:
     )
 
 
-def _config(places: Places) -> dict[str, str | bool | int | float | list[str]]:
+def unknown(applied: Iterable[str]) -> list[str]:
+    """Return which of a ledger's migrations this package never had: it is newer than we are."""
+    return sorted(set(applied) - {name for name, _ in migrations()} - _RETIRED)
+
+
+def _config(places: Places, pace: Pace) -> dict[str, str | bool | int | float | list[str]]:
     import duckdb  # noqa: PLC0415 - a fifth of a second that the span path must never pay
 
     config: dict[str, str | bool | int | float | list[str]] = {
         "storage_compatibility_version": _STORAGE_VERSION,
-        "threads": 1,
-        "memory_limit": _MEMORY_LIMIT,
+        "threads": pace.threads,
+        "memory_limit": f"{pace.memory_bytes}B",
+        "checkpoint_threshold": _CHECKPOINT_THRESHOLD,
         "temp_directory": str(places.directory / "spill"),
         "autoinstall_known_extensions": False,
     }
@@ -98,16 +148,26 @@ def _config(places: Places) -> dict[str, str | bool | int | float | list[str]]:
     return config
 
 
-def _migrate(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
+def migrate(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
+    """Bring an open database up to date.
+
+    Args:
+        connection: The database, ours or empty.
+        file: Its name in messages.
+
+    Raises:
+        LedgerError: It is newer than this package, or somebody else's.
+    """
+    _refuse_strangers(connection, file)
     connection.execute(
         "CREATE TABLE IF NOT EXISTS migrations "
         "(name VARCHAR NOT NULL, applied_at TIMESTAMP NOT NULL)"
     )
     applied = {row[0] for row in connection.execute("SELECT name FROM migrations").fetchall()}
-    unknown = sorted(applied - {name for name, _ in migrations()})
-    if unknown:
+    newer = unknown(applied)
+    if newer:
         message = (
-            f"{file} was written by a newer spanflow (it has {unknown[0]}). "
+            f"{file} was written by a newer spanflow (it has {newer[0]}). "
             "Upgrade spanflow to use it; nothing was changed."
         )
         raise LedgerError(message)
@@ -127,39 +187,90 @@ def _migrate(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
             raise
 
 
-def _continue_published(places: Places) -> None:
-    """Begin the store as a copy of the published file where that came here alone.
+def _refuse_strangers(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
+    """Raise LedgerError where the database is neither ours nor empty."""
+    import duckdb  # noqa: PLC0415 - there is a connection, so it is loaded
 
-    A published ledger that was moved keeps its history; a file that is no ledger of ours is never
-    replaced.
+    tables = {
+        row[0]
+        for row in connection.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE NOT internal AND NOT temporary"
+        ).fetchall()
+    }
+    if tables <= {"migrations"}:
+        return  # an ingester was killed before the first migration
+    formats: list[tuple[object]] = []
+    if {"meta", "migrations"} <= tables:
+        with contextlib.suppress(duckdb.BinderException):
+            formats = connection.execute("SELECT format FROM meta").fetchall()
+    if formats != [(FORMAT,)]:
+        message = (
+            f"{file} is somebody else's database. It was left alone: move it away; "
+            "the records wait in the journal."
+        )
+        raise LedgerError(message)
+
+
+def _connect(places: Places, pace: Pace) -> duckdb.DuckDBPyConnection:
+    import duckdb  # noqa: PLC0415 - a fifth of a second that the span path must never pay
+
+    # What a killed ingester spilled is nobody's any more.
+    spill = places.directory / "spill"
+    shutil.rmtree(spill, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        spill.mkdir(mode=PRIVATE_DIRECTORY)
+    return duckdb.connect(str(places.store), config=_config(places, pace))
+
+
+def _begin(places: Places) -> None:
+    """Begin the store, with the published file's history where there is one.
 
     Raises:
-        LedgerError: Something that is no ledger of ours lies at the ledger's path.
+        LedgerError: Something that is no ledger of ours lies at the ledger's path, or the store
+            cannot be made.
     """
     import duckdb  # noqa: PLC0415 - a fifth of a second that the span path must never pay
 
-    if not places.ledger.exists() or places.ledger.stat().st_size == 0:
-        return
-    name = str(places.ledger).replace("'", "''")
-    try:
-        with duckdb.connect() as probe:
-            probe.execute(f"ATTACH '{name}' AS published (READ_ONLY)")
-            row = probe.execute("SELECT format FROM published.meta").fetchone()
-    except duckdb.Error as error:
-        row = None
-        reason = _first_line(error)
-    else:
-        reason = "its table `meta` is another's"
-    if row is None or row[0] != FORMAT:
-        message = (
-            f"{places.ledger} is there and is no spanflow ledger ({reason}). "
-            "It was left alone: give the ledger another path."
-        )
-        raise LedgerError(message)
     beginning = places.store.with_suffix(".beginning")
-    shutil.copyfile(places.ledger, beginning)
+    beginning.unlink(missing_ok=True)
+    if make_way(places, last_published(places), thoroughly=True):
+        write_private(beginning, b"")
+        shutil.copyfile(places.ledger, beginning)
+    else:
+        try:
+            duckdb.connect(str(beginning), config=_config(places, GENTLE)).close()
+        except duckdb.Error as error:
+            message = f"The store {places.store} cannot be made: {first_line(error)}"
+            raise LedgerError(message) from error
+        # It has its mode before it has its name, and before there is anything in it.
+        beginning.chmod(PRIVATE_FILE)
+    # The log of a store that somebody removed is no use to another.
+    write_ahead_log(places.store).unlink(missing_ok=True)
     beginning.replace(places.store)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _set_aside_if_damaged(places: Places) -> Path | None:
+    """Return where the store was moved, or None where it was found sound or cannot be judged."""
+    import duckdb  # noqa: PLC0415 - there is an error of it, so it is loaded
+
+    found = places.store.stat()
+    looked_at = (found.st_size, found.st_mtime_ns)
+    if _sound.get(places.store) == looked_at:
+        return None
+    try:
+        state, _ = examine(places.store, thoroughly=True)
+    except duckdb.Error:
+        return None
+    if state is State.OURS:
+        # Whatever failed (a full disk, say), a large store is not read again every few seconds.
+        _sound[places.store] = looked_at
+    if state not in (State.DAMAGED, State.NO_DATABASE, State.ABSENT):
+        return None
+    return set_aside(places.store, places.directory)
+
+
+def _told_of_damage(places: Places, aside: Path, error: Exception) -> str:
+    return (
+        f"The store {places.store} was damaged ({first_line(error)}) and was moved to {aside}. "
+        "The ledger goes on with what was published last; the journal is kept"
+    )

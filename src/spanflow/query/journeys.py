@@ -19,8 +19,10 @@ import duckdb
 
 from spanflow import settings
 from spanflow.errors import LedgerError, LedgerNotFoundError
+from spanflow.ledger import retention
 from spanflow.ledger.publish import refresh
 from spanflow.model import (
+    Change,
     Engagement,
     Event,
     LlmCall,
@@ -30,13 +32,20 @@ from spanflow.model import (
     Turn,
     Wait,
 )
+from spanflow.query import proof
 from spanflow.query.conditions import Condition, matches
+from spanflow.query.following import Follower, latest_changes
+from spanflow.query.opening import Opened, in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime, timedelta
     from types import TracebackType
 
     from pydantic import BaseModel
+
+    from spanflow.ledger.digest import Verdict
+    from spanflow.ledger.retention import Erased
 
     Row = dict[str, Any]
 
@@ -46,6 +55,8 @@ _M = TypeVar("_M", bound="BaseModel")
 _T = TypeVar("_T")
 # Things by the turn and the step they happened in.
 _Placed: TypeAlias = "dict[tuple[str | None, str | None], tuple[_T, ...]]"
+# One engagement, and between which times its rows lie.
+_Part: TypeAlias = "dict[str, Any]"
 _JSON_COLUMNS = frozenset({"metadata", "payload", "tools_available", "arguments", "result"})
 _CANDIDATES_SHOWN = 5
 
@@ -92,26 +103,10 @@ class Ledger:
         self.path = Path(path)
         """The file that was opened."""
         refresh(self.path)
-        if not self.path.is_file():
-            message = (
-                f"There is no ledger at {self.path}. Make one with "
-                f"`SPANFLOW_LEDGER={self.path} opentelemetry-instrument python app.py` "
-                "or `spanflow run app.py`."
-            )
-            raise LedgerNotFoundError(message)
-        # Attached to an instance of its own: duckdb shares one instance among all that open a path
-        # in a process, and would go on showing the old file after a newer one was moved into its
-        # place.
-        self._connection = duckdb.connect()
-        try:
-            quoted = str(self.path).replace("'", "''")
-            self._connection.execute(f"ATTACH '{quoted}' AS ledger (READ_ONLY)")
-            self._connection.execute("USE ledger")
-            self._connection.execute("SELECT engagement_id FROM engagements LIMIT 0")
-        except duckdb.Error as error:
-            self._connection.close()
-            message = f"{self.path} cannot be read as a ledger: {_in_one_line(error)}"
-            raise LedgerError(message) from None
+        self._opened = Opened(self.path)
+        self._connection = self._opened.connection
+        # Whoever asks the ledger may write no file and reach no other.
+        self._opened.seal()
 
     def __enter__(self) -> Self:
         """Return the ledger itself."""
@@ -128,7 +123,7 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file; closing twice does nothing."""
-        self._connection.close()
+        self._opened.close()
 
     def sql(
         self, query: str, params: Sequence[object] | Mapping[str, object] | None = None
@@ -147,7 +142,7 @@ class Ledger:
             columns = tuple(str(column[0]) for column in cursor.description or ())
             return Result(columns, cursor.fetchall() if columns else [])
         except duckdb.Error as error:
-            raise LedgerError(_in_one_line(error)) from None
+            raise LedgerError(in_one_line(error)) from None
 
     def engagements(
         self,
@@ -170,10 +165,12 @@ class Ledger:
             conditions.append("status = ?")
             params.append(status)
         query = _text("engagements.sql").format(where=" AND ".join(conditions) or "true")
-        if limit is not None:
-            query += "\nLIMIT ?"
-            params.append(limit)
-        return [_model(Engagement, row) for row in self.sql(query, params)]
+        # The narrow columns decide which, so that the wide ones of all others are never read.
+        found = [row[0] for row in self.sql(query, [*params, limit]).rows]
+        asked = ", ".join("?" * len(found)) or "NULL"
+        rows = self.sql(f"FROM engagements WHERE engagement_id IN ({asked})", found)
+        whole = {row["engagement_id"]: row for row in rows}
+        return [_model(Engagement, whole[one]) for one in found]
 
     def engagement(self, engagement_id: str) -> Engagement:
         """Return one engagement with all its turns, steps, calls and events.
@@ -184,11 +181,100 @@ class Ledger:
         Raises:
             LedgerError: No engagement, or more than one, is meant.
         """
-        whole = self._resolve(engagement_id)
-        row = next(iter(self.sql("FROM engagements WHERE engagement_id = ?", [whole])))
-        return _model(Engagement, row, history=self._turns(whole))
+        asked = "FROM engagements WHERE engagement_id = ?"
+        row = next(iter(self.sql(asked, [engagement_id])), None)
+        if row is None:
+            row = next(iter(self.sql(asked, [self.resolve(engagement_id)])))
+        return _model(Engagement, row, history=self._turns(row["engagement_id"]))
 
-    def _resolve(self, part: str) -> str:
+    def follow(
+        self,
+        *,
+        interval_s: float = 1.0,
+        from_start: bool = False,
+        engagement_id: str | None = None,
+    ) -> Iterator[Change]:
+        """Yield what begins and what ends from now on, as it comes; it never ends by itself.
+
+        It looks at the ledger's file anew each time, so this object goes on showing what it showed.
+        What began and ended between two looks is told once, as ended.
+
+        Args:
+            interval_s: Seconds between two looks.
+            from_start: Tell what the ledger holds already, too, oldest first.
+            engagement_id: Tell of this engagement alone.
+
+        Raises:
+            LedgerError: The file could not be read several times in a row.
+        """
+        follower = Follower(self.path, engagement_id)
+        if not from_start:
+            follower.start_after(self._connection)
+        return follower.changes(interval_s)
+
+    def latest_changes(self, limit: int = 10, *, engagement_id: str | None = None) -> list[Change]:
+        """Return what began or ended last, oldest first.
+
+        Args:
+            limit: How many at most.
+            engagement_id: Of this engagement alone.
+        """
+        return latest_changes(self._connection, limit, engagement_id)
+
+    def digest(self, engagement_id: str) -> str:
+        """Return a digest of all facts of one engagement as they are now; keep it elsewhere."""
+        return proof.digest_of(self.path, self.resolve(engagement_id))
+
+    def verify(self, engagement_id: str, digest: str) -> Verdict:
+        """Return whether an engagement is the ``same`` as when :meth:`digest` told of it.
+
+        It is ``extended`` where spans or turns came late and nothing else is different, and
+        ``altered`` where any fact was changed, removed, or added to a span that had ended.
+
+        Raises:
+            LedgerError: It is no digest of this engagement, or that one is not there.
+        """
+        return proof.verdict_on(self.path, engagement_id, digest)
+
+    def purge(
+        self, older_than: timedelta | str, now: datetime | None = None, *, dry_run: bool = False
+    ) -> Erased:
+        """Erase what ended longer ago than a window; :func:`spanflow.ledger.retention.purge`."""
+        erased = retention.purge(self.path, older_than, now, dry_run=dry_run)
+        self._open_anew()
+        return erased
+
+    def forget(
+        self,
+        *,
+        user_id: str | None = None,
+        engagement_id: str | None = None,
+        dry_run: bool = False,
+    ) -> Erased:
+        """Erase all engagements of a user, or one by its whole id, whatever their status.
+
+        What goes with them, and what can fail, is said at :func:`spanflow.ledger.retention.forget`.
+        """
+        erased = retention.forget(
+            self.path, user_id=user_id, engagement_id=engagement_id, dry_run=dry_run
+        )
+        self._open_anew()
+        return erased
+
+    def _open_anew(self) -> None:
+        """Let go of a file that still holds what was erased."""
+        self.close()
+        self.__init__(self.path)
+
+    def resolve(self, part: str) -> str:
+        """Return the id of the one engagement that is meant.
+
+        Args:
+            part: Its id, or as much of its beginning or end as no other has.
+
+        Raises:
+            LedgerError: No engagement, or more than one, is meant.
+        """
         found = [
             str(row[0])
             for row in self.sql(
@@ -208,9 +294,13 @@ class Ledger:
         raise LedgerError(message)
 
     def _turns(self, engagement_id: str) -> tuple[Turn, ...]:
-        calls = self._calls(engagement_id)
-        events = self._by_place(Event, "events.sql", engagement_id)
-        steps = self._steps(engagement_id, calls, events)
+        meant = {"engagement_id": engagement_id}
+        # Rows are found by time: without bounds each question would read the whole ledger.
+        (bounds,) = self.sql(_text("bounds.sql"), meant)
+        part = {**meant, **bounds}
+        calls = self._calls(part)
+        events = self._by_place(Event, "events.sql", part)
+        steps = self._steps(part, calls, events)
         return tuple(
             _model(
                 Turn,
@@ -219,20 +309,18 @@ class Ledger:
                 calls=calls.get((row["turn_id"], None), ()),
                 events=events.get((row["turn_id"], None), ()),
             )
-            for row in self.sql(_text("turns.sql"), [engagement_id])
+            for row in self.sql(_text("turns.sql"), meant)
         )
 
     def _steps(
         self,
-        engagement_id: str,
+        part: _Part,
         calls: _Placed[LlmCall | ToolCall],
         events: _Placed[Event],
     ) -> dict[str, tuple[Step, ...]]:
         """Return the top steps of each turn, the others inside them."""
-        waits = {
-            row["step_id"]: _model(Wait, row) for row in self._rows("waits.sql", engagement_id)
-        }
-        rows = self._rows("steps.sql", engagement_id)
+        waits = {row["step_id"]: _model(Wait, row) for row in self._rows("waits.sql", part)}
+        rows = self._rows("steps.sql", part)
         known = {row["step_id"] for row in rows}
         inside: defaultdict[tuple[str, str | None], list[Row]] = defaultdict(list)
         for row in rows:
@@ -259,25 +347,23 @@ class Ledger:
             turns[turn_id] = (*turns[turn_id], *grow(turn_id, parent))
         return turns
 
-    def _calls(self, engagement_id: str) -> _Placed[LlmCall | ToolCall]:
-        placed: _Placed[LlmCall | ToolCall] = {
-            **self._by_place(LlmCall, "llm_calls.sql", engagement_id)
-        }
-        for place, tools in self._by_place(ToolCall, "tool_calls.sql", engagement_id).items():
+    def _calls(self, part: _Part) -> _Placed[LlmCall | ToolCall]:
+        placed: _Placed[LlmCall | ToolCall] = {**self._by_place(LlmCall, "llm_calls.sql", part)}
+        for place, tools in self._by_place(ToolCall, "tool_calls.sql", part).items():
             together = (*placed.get(place, ()), *tools)
             timed = [call for call in together if call.started_at is not None]
             rest = [call for call in together if call.started_at is None]
             placed[place] = (*sorted(timed, key=attrgetter("started_at")), *rest)
         return placed
 
-    def _by_place(self, model: type[_M], file: str, engagement_id: str) -> _Placed[_M]:
+    def _by_place(self, model: type[_M], file: str, part: _Part) -> _Placed[_M]:
         placed: defaultdict[tuple[str | None, str | None], list[_M]] = defaultdict(list)
-        for row in self._rows(file, engagement_id):
+        for row in self._rows(file, part):
             placed[row["turn_id"], row["step_id"]].append(_model(model, row))
         return {place: tuple(found) for place, found in placed.items()}
 
-    def _rows(self, file: str, engagement_id: str) -> list[Row]:
-        return list(self.sql(_text(file), [engagement_id]))
+    def _rows(self, file: str, part: _Part) -> list[Row]:
+        return list(self.sql(_text(file), part))
 
 
 def _from_environment() -> Path:
@@ -311,8 +397,3 @@ def _read(name: str, value: object) -> object:
 @cache
 def _text(file: str) -> str:
     return resources.files("spanflow.query").joinpath("sql", file).read_text(encoding="utf-8")
-
-
-def _in_one_line(error: BaseException) -> str:
-    """Return what DuckDB says without the excerpt of the query that it draws below."""
-    return " ".join(str(error).partition("\n\nLINE ")[0].split())

@@ -13,9 +13,3 @@ CREATE TABLE tombstones (id_hash VARCHAR NOT NULL, erased_at TIMESTAMP NOT NULL)
 
 -- Records that a process could not keep.
 CREATE TABLE losses (process_id VARCHAR NOT NULL, lost BIGINT NOT NULL);
-
-CREATE OR REPLACE VIEW diagnostics AS
-SELECT 'refused_records' AS name, refused_records AS count FROM meta
-UNION ALL SELECT 'quarantined_segments', quarantined_segments FROM meta
-UNION ALL SELECT 'unknown_step_records', coalesce(sum(unknown_step_records), 0)::BIGINT FROM turn_facts
-UNION ALL SELECT 'lost_records', coalesce(sum(lost), 0)::BIGINT FROM losses;

@@ -1,7 +1,7 @@
--- When the first and the last rows of the touched turns began, as they are stored and as they will be.
+-- When the first and the last rows of the touched turns began, as they were stored and as they will be.
 SELECT
-    least(first_ns, (SELECT min(at_ns) FROM changed)),
-    greatest(last_ns, (SELECT max(at_ns) FROM changed))
+    least(first_ns, (SELECT min(coalesce(started_ns, ended_ns, 0)) FROM merged)),
+    greatest(last_ns, (SELECT max(coalesce(started_ns, ended_ns, 0)) FROM merged))
 FROM (
     SELECT min(first_ns) AS first_ns, max(last_ns) AS last_ns
     FROM turn_facts

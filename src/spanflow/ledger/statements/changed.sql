@@ -1,31 +1,29 @@
--- `changed`: rows of touched spans that differ from what is stored, and `recomputed`: other rows of their turns that do.
--- Most rows of a long turn are neither, and are not written again.
-CREATE OR REPLACE TEMP TABLE changed AS
+-- `fresh`: the touched rows as they are to be; `unchanged`: those that are so already, and are not written again.
+CREATE OR REPLACE TEMP VIEW fresh AS
 SELECT
     @fields,
     coalesce(started_ns, ended_ns, 0) AS at_ns,
-    c.counted,
-    c.not_counted_because,
-    c.step_name,
-    coalesce(len(list_filter(event_list(events), lambda event: event.kind = 'error')), 0) AS errors,
-    c.llm_calls,
-    c.tool_calls,
-    c.calls_without_usage,
-    c.unpriced_calls,
-    c.used_input_tokens,
-    c.used_output_tokens,
-    c.used_cache_read_tokens,
-    c.used_cache_write_tokens,
-    c.used_reasoning_tokens,
-    c.used_total_tokens,
-    c.used_cost_usd
-FROM merged
-JOIN (FROM computed WHERE row_id IS NULL) c USING (trace_id, span_id)
-EXCEPT
-SELECT * EXCLUDE (row_id, revision) FROM existing;
+    counted,
+    not_counted_because,
+    step_name,
+    if(
+        events IS NULL, 0, coalesce(len(list_filter(event_list(events), lambda event: event.kind = 'error')), 0)
+    ) AS errors,
+    @computed
+FROM computed
+WHERE row_id IS NULL;
 
+CREATE OR REPLACE TEMP TABLE unchanged AS
+SELECT trace_id, span_id
+FROM (
+    FROM fresh SEMI JOIN twins USING (trace_id, span_id)
+    INTERSECT
+    SELECT * EXCLUDE (row_id, revision) FROM existing
+);
+
+-- Other rows of these turns that are now computed differently.
 CREATE OR REPLACE TEMP TABLE recomputed AS
-SELECT c.*
+SELECT c.row_id, @recomputed_columns
 FROM computed c
 JOIN records r ON r.rowid = c.row_id
-WHERE @different;
+WHERE c.row_id IS NOT NULL AND (@different);

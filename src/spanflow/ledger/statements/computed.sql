@@ -1,12 +1,19 @@
--- `computed`: for every row of the touched turns, what depends on the other rows.
-CREATE OR REPLACE TEMP TABLE computed AS
+-- `step_names` and `spent`: what a row's columns are computed from beside its verdict; `computed`: these columns, for every
+-- row of the touched turns.
+CREATE OR REPLACE TEMP TABLE step_names AS
+SELECT
+    grp,
+    span_id AS step_id,
+    -- Two traces with one span id are possible in principle.
+    min_by({'parent_step_id': parent_step_id, 'name': name}, trace_id) AS first,
+    first['parent_step_id'] AS parent_step_id,
+    first['name'] AS name
+FROM turn_rows
+WHERE kind = 'step'
+GROUP BY grp, span_id;
+
+CREATE OR REPLACE TEMP TABLE spent AS
 WITH RECURSIVE
-steps AS (
-    SELECT DISTINCT ON (grp, span_id) grp, span_id AS step_id, parent_step_id, name
-    FROM turn_rows
-    WHERE kind = 'step'
-    ORDER BY grp, span_id, trace_id
-),
 calls AS (
     SELECT
         t.grp,
@@ -30,42 +37,40 @@ calls AS (
 ),
 -- Every nested step with every step around it. UNION forgets repetitions, so a circle of parents ends.
 up AS (
-    SELECT grp, step_id, parent_step_id AS around_id FROM steps WHERE parent_step_id IS NOT NULL
+    SELECT grp, step_id, parent_step_id AS around_id FROM step_names WHERE parent_step_id IS NOT NULL
     UNION
     SELECT u.grp, u.step_id, s.parent_step_id
     FROM up u
-    JOIN steps s ON s.grp = u.grp AND s.step_id = u.around_id
+    JOIN step_names s ON s.grp = u.grp AND s.step_id = u.around_id
     WHERE s.parent_step_id IS NOT NULL
-),
-spent AS (
-    SELECT
-        grp,
-        step_id,
-        count(*) FILTER (NOT is_tool) AS llm_calls,
-        count(*) FILTER (is_tool) AS tool_calls,
-        count(*) FILTER (NOT is_tool AND is_unknown) AS calls_without_usage,
-        count(*) FILTER (NOT is_tool AND cost_usd IS NULL) AS unpriced_calls,
-        sum(input_tokens) FILTER (NOT is_tool) AS input_tokens,
-        sum(output_tokens) FILTER (NOT is_tool) AS output_tokens,
-        sum(cache_read_tokens) FILTER (NOT is_tool) AS cache_read_tokens,
-        sum(cache_write_tokens) FILTER (NOT is_tool) AS cache_write_tokens,
-        sum(reasoning_tokens) FILTER (NOT is_tool) AS reasoning_tokens,
-        sum(total_tokens) FILTER (NOT is_tool) AS total_tokens,
-        sum(cost_usd) FILTER (NOT is_tool) AS cost_usd
-    FROM (
-        FROM calls
-        UNION ALL
-        SELECT c.* REPLACE (u.around_id AS step_id)
-        FROM calls c
-        JOIN up u ON u.grp = c.grp AND u.step_id = c.step_id
-        WHERE u.around_id <> c.step_id
-    )
-    GROUP BY grp, step_id
 )
 SELECT
-    j.row_id,
-    j.trace_id,
-    j.span_id,
+    grp,
+    step_id,
+    count(*) FILTER (NOT is_tool) AS llm_calls,
+    count(*) FILTER (is_tool) AS tool_calls,
+    count(*) FILTER (NOT is_tool AND is_unknown) AS calls_without_usage,
+    count(*) FILTER (NOT is_tool AND cost_usd IS NULL) AS unpriced_calls,
+    sum(input_tokens) FILTER (NOT is_tool) AS input_tokens,
+    sum(output_tokens) FILTER (NOT is_tool) AS output_tokens,
+    sum(cache_read_tokens) FILTER (NOT is_tool) AS cache_read_tokens,
+    sum(cache_write_tokens) FILTER (NOT is_tool) AS cache_write_tokens,
+    sum(reasoning_tokens) FILTER (NOT is_tool) AS reasoning_tokens,
+    sum(total_tokens) FILTER (NOT is_tool) AS total_tokens,
+    sum(cost_usd) FILTER (NOT is_tool) AS cost_usd
+FROM (
+    FROM calls
+    UNION ALL
+    SELECT c.* REPLACE (u.around_id AS step_id)
+    FROM calls c
+    JOIN up u ON u.grp = c.grp AND u.step_id = c.step_id
+    WHERE u.around_id <> c.step_id
+)
+GROUP BY grp, step_id;
+
+CREATE OR REPLACE TEMP VIEW computed AS
+SELECT
+    j.*,
     if(j.kind IN ('llm', 'embeddings', 'tool'), coalesce(v.counted, true), NULL) AS counted,
     v.because AS not_counted_because,
     s.name AS step_name,
@@ -88,5 +93,5 @@ SELECT
     CASE WHEN j.kind = 'step' THEN if(coalesce(p.llm_calls, 0) = 0, 0, p.cost_usd) END::DOUBLE AS used_cost_usd
 FROM turn_rows j
 LEFT JOIN verdicts v ON v.grp = j.grp AND v.span_id = j.span_id
-LEFT JOIN steps s ON s.grp = j.grp AND s.step_id = j.step_id
-LEFT JOIN spent p ON j.kind = 'step' AND p.grp = j.grp AND p.step_id = j.span_id;
+LEFT JOIN step_names s ON s.grp = j.grp AND s.step_id = j.step_id
+LEFT JOIN spent p ON p.grp = j.grp AND p.step_id = j.span_id;

@@ -3,14 +3,23 @@ INSERT INTO turn_facts BY NAME
 WITH
 -- Read where they lie, as often as needed: a turn may be larger than memory.
 r AS NOT MATERIALIZED (
+    SELECT
+        turn_id, engagement_id, trace_id, span_id, process_id, service_name, kind, phase, status, name, path, goal, step_id,
+        parent_step_id, at_ns, ended_ns, counted, errors, input_tokens, output_tokens, cache_read_tokens,
+        cache_write_tokens, reasoning_tokens, total_tokens, cost_usd
     FROM records
     SEMI JOIN touched_turns USING (turn_id)
     WHERE at_ns BETWEEN @low AND @high
 ),
 -- Two traces with one span id are possible in principle; 'end' sorts before 'start'.
 t AS (
-    FROM r
-    WHERE kind = 'turn'
+    SELECT
+        turn_id, engagement_id, trace_id, process_id, service_name, phase, status, name, goal, at_ns, started_ns, ended_ns,
+        turn_kind, graph_version, on_thread, goals, user_id, session_id, conversation_id, metadata, error_type,
+        error_message, events
+    FROM records
+    SEMI JOIN touched_turns USING (turn_id)
+    WHERE kind = 'turn' AND at_ns BETWEEN @low AND @high
     QUALIFY row_number() OVER (PARTITION BY turn_id ORDER BY phase, at_ns, trace_id) = 1
 ),
 s AS (

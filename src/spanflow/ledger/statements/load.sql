@@ -1,26 +1,18 @@
 -- From segments to `incoming` (spans) and `incoming_graphs`. A value that makes no sense becomes null; a line that names
 -- no span is refused. A torn line is a row of nulls.
-CREATE OR REPLACE TEMP TABLE lines AS
-SELECT *
-FROM read_json(
-    @files,
-    format = 'newline_delimited',
-    ignore_errors = true,
-    maximum_object_size = 33554432,
-    columns = {@read_columns}
-);
-
 CREATE OR REPLACE TEMP MACRO sane_ns(x) AS CASE WHEN x BETWEEN 0 AND 4611686018427387903 THEN x END;
 CREATE OR REPLACE TEMP MACRO sane_number(x) AS CASE WHEN x BETWEEN 0 AND 9007199254740991 THEN x END;
 CREATE OR REPLACE TEMP MACRO sane_tokens(x) AS CASE WHEN x BETWEEN 0 AND 1000000000000 THEN x END;
-CREATE OR REPLACE TEMP MACRO sane_list(x) AS CASE WHEN json_type(x) = 'ARRAY' THEN x END;
-CREATE OR REPLACE TEMP MACRO sane_object(x) AS CASE WHEN json_type(x) = 'OBJECT' THEN x END;
+-- What was read as JSON has no space before its first sign, and needs no second parsing.
+CREATE OR REPLACE TEMP MACRO sane_list(x) AS CASE WHEN starts_with(x::VARCHAR, '[') THEN x END;
+CREATE OR REPLACE TEMP MACRO sane_object(x) AS CASE WHEN starts_with(x::VARCHAR, '{') THEN x END;
 
-CREATE OR REPLACE TEMP TABLE incoming AS
+DROP TABLE IF EXISTS incoming;
+CREATE TEMP TABLE incoming AS
 SELECT * REPLACE (
     CASE WHEN phase IN ('start', 'end') THEN phase WHEN ended_ns IS NOT NULL THEN 'end' ELSE 'start' END AS phase,
     CASE
-        WHEN kind IN ('turn', 'workflow', 'step', 'llm', 'embeddings', 'tool', 'retrieval', 'span') THEN kind
+        WHEN kind IN ('turn', 'workflow', 'step', 'llm', 'embeddings', 'tool', 'retrieval', 'span', 'graph') THEN kind
         ELSE 'span'
     END AS kind,
     nullif(parent_span_id, '') AS parent_span_id,
@@ -49,10 +41,15 @@ SELECT * REPLACE (
     CASE WHEN cost_usd BETWEEN 0 AND 1e9 THEN cost_usd END AS cost_usd,
     CASE WHEN time_to_first_token_ms BETWEEN 0 AND 1e12 THEN time_to_first_token_ms END AS time_to_first_token_ms
 )
-FROM (SELECT @fields FROM lines)
-WHERE span_id <> '' AND trace_id <> '' AND kind IS DISTINCT FROM 'graph';
+FROM read_json(
+    @files,
+    format = 'newline_delimited',
+    ignore_errors = true,
+    maximum_object_size = 33554432,
+    columns = {@read_columns}
+);
 
 CREATE OR REPLACE TEMP TABLE incoming_graphs AS
 SELECT graph_version, name, nodes, edges
-FROM lines
+FROM incoming
 WHERE kind = 'graph' AND graph_version <> '';

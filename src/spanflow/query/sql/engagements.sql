@@ -1,4 +1,5 @@
-SELECT *
+SELECT engagement_id
 FROM engagements
 WHERE {where}
 ORDER BY started_at DESC, engagement_id DESC
+LIMIT ?

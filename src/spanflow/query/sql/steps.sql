@@ -1,4 +1,5 @@
 SELECT *
 FROM steps
-WHERE engagement_id = ?
+WHERE engagement_id = $engagement_id
+  AND occurred_ns BETWEEN $low AND $high
 ORDER BY started_at, path, visit, step_id

@@ -1,4 +1,4 @@
 SELECT *
 FROM turns
-WHERE engagement_id = ?
+WHERE engagement_id = $engagement_id
 ORDER BY started_at, turn_id
