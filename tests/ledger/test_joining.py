@@ -16,6 +16,7 @@ from spanflow.ledger import joining
 from spanflow.ledger.joining import join
 from spanflow.ledger.places import Places
 from spanflow.ledger.publish import refresh
+from spanflow.ledger.store import migrations
 
 VIEWS = {
     "engagements": "*",
@@ -30,8 +31,11 @@ VIEWS = {
     "spans": "*",
 }
 
-# The oldest shape there is: what the first version made, kept as it was.
-SHAPES = Path(__file__).parent / "shapes"
+# The oldest shape there is: the first version's tables, and its views as they were.
+OLDEST = [
+    migrations()[0],
+    ("0002_views.sql", (Path(__file__).parent / "shapes" / "0002_views.sql").read_text("utf-8")),
+]
 
 
 def rows(make: Any, ledger: Path) -> dict[str, list[tuple[Any, ...]]]:
@@ -206,9 +210,9 @@ def oldest(path: Path, make: Any) -> None:
         made.execute(
             "CREATE TABLE migrations (name VARCHAR NOT NULL, applied_at TIMESTAMP NOT NULL)"
         )
-        for script in sorted(SHAPES.glob("*.sql")):
-            made.execute(script.read_text("utf-8"))
-            made.execute("INSERT INTO migrations VALUES (?, TIMESTAMP '2026-01-01')", [script.name])
+        for name, script in OLDEST:
+            made.execute(script)
+            made.execute("INSERT INTO migrations VALUES (?, TIMESTAMP '2026-01-01')", [name])
         made.execute(f"ATTACH '{source}' AS source (READ_ONLY)")
         for table in ("records", "partials", "turn_facts", "graph_versions", "processes"):
             columns = ", ".join(row[0] for row in made.execute(f"DESCRIBE {table}").fetchall())

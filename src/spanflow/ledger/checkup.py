@@ -14,10 +14,10 @@ import stat
 import time
 from dataclasses import dataclass, field
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spanflow.ledger.damage import Finding, State, examine
+from spanflow.ledger.disk import REMOTE, file_system, holders, locks_work
 from spanflow.ledger.journal import BAD_SUFFIX, OPEN_SUFFIX, SEALED_SUFFIX
 from spanflow.ledger.places import Places
 from spanflow.ledger.process import ALIVE_SUFFIX, is_alive, lock_file, told_by
@@ -25,18 +25,12 @@ from spanflow.ledger.process import ALIVE_SUFFIX, is_alive, lock_file, told_by
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator
     from datetime import datetime
+    from pathlib import Path
 
 __all__ = ["Checkup", "Problem", "check_up"]
 
 WAITING_TOO_LONG_S = 60.0
 LITTLE_SPACE_BYTES = 100_000_000
-# Their locks do not reach across hosts, or not at all.
-_REMOTE = {
-    "9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "gfs2", "glusterfs", "lustre",
-    "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs",
-}  # fmt: skip
-_MOUNTS = Path("/proc/self/mounts")
-_LOCKS = Path("/proc/locks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +176,7 @@ def _look_at_store(places: Places, found: Checkup) -> None:
         if finding.state is State.OURS:
             _read_meta(places.store, found)
     if finding.state is State.LOCKED:
-        pids = ", ".join(map(str, _holders(places.store))) or "unknown"
+        pids = ", ".join(map(str, holders(places.store))) or "unknown"
         found.complain(
             f"Another program has the store open (process {pids})",
             "Close it: the records wait in the journal. Open the published file instead",
@@ -261,7 +255,7 @@ def _count_lost(found: Checkup, told: dict[str, int], living: Collection[str]) -
 
 def _look_at_disk(places: Places, found: Checkup) -> None:
     there = next(one for one in (places.directory, *places.directory.parents) if one.exists())
-    found.file_system = _file_system(there)
+    found.file_system = file_system(there)
     found.free_bytes = shutil.disk_usage(there).free
     size = places.store.stat().st_size if places.store.is_file() else 0
     if found.free_bytes < max(LITTLE_SPACE_BYTES, 2 * size):
@@ -269,12 +263,12 @@ def _look_at_disk(places: Places, found: Checkup) -> None:
             f"Only {found.free_bytes:,} bytes are free",
             "Make room: publishing needs space for a copy, and what cannot be written is lost",
         )
-    if found.file_system in _REMOTE:
+    if found.file_system in REMOTE:
         found.complain(
             f"The ledger lies on a network file system ({found.file_system})",
             "Move it to a local disk, one ledger a host; `spanflow ingest OTHER.duckdb` joins them",
         )
-    if not _locks_work(there):
+    if not locks_work(there):
         found.complain(
             "The file system has no file locks",
             "Move the ledger to a local disk: processes could not tell who is at work",
@@ -361,43 +355,6 @@ def _nobody_ingests(places: Places) -> Generator[int | None]:
             yield int(told) if told.isdigit() else 0
     finally:
         os.close(descriptor)
-
-
-def _locks_work(folder: Path) -> bool:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        lock_file(descriptor, shared=True)
-    except OSError:
-        return False
-    else:
-        return True
-    finally:
-        os.close(descriptor)
-
-
-def _holders(file: Path) -> list[int]:
-    """Return the processes that have locked a file, where the system tells."""
-    try:
-        inode = str(file.stat().st_ino)
-        rows = [line.split() for line in _LOCKS.read_text("ascii").splitlines()]
-    except OSError:
-        return []
-    return sorted({int(row[4]) for row in rows if row[5].rpartition(":")[2] == inode})
-
-
-def _file_system(folder: Path) -> str | None:
-    try:
-        rows = [line.split() for line in _MOUNTS.read_text("utf-8", "replace").splitlines()]
-    except OSError:
-        return None
-    path = folder.resolve()
-    # The last of those that hold the path most closely: a later mount covers an earlier one.
-    kinds = [
-        (len(row[1]), at, row[2])
-        for at, row in enumerate(rows)
-        if path.is_relative_to(row[1].replace("\\040", " "))
-    ]
-    return max(kinds)[2] if kinds else None
 
 
 def _age_s(about: os.stat_result) -> float:
