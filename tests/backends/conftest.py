@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 ROOT = Path(__file__).parents[2]
-CACHE = Path(os.environ.get("SPANFLOW_CACHE") or Path.home() / ".cache" / "spanflow")
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spanflow"
 PROGRAM = CACHE / "backends" / "otelcol-spanflow"
 PATIENCE_S = 20
 

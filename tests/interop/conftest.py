@@ -18,7 +18,7 @@ import duckdb
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CACHE = Path(os.environ.get("SPANFLOW_CACHE") or Path.home() / ".cache" / "spanflow") / "interop"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spanflow" / "interop"
 
 
 def environment(name, packages):
