@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from oldest import OLDEST
 
 from spanflow.errors import LedgerError, LedgerNotFoundError
 from spanflow.ledger import joining
 from spanflow.ledger.joining import join
 from spanflow.ledger.places import Places
 from spanflow.ledger.publish import refresh
-from spanflow.ledger.store import migrations
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 VIEWS = {
     "engagements": "*",
@@ -30,12 +32,6 @@ VIEWS = {
     "graphs": "*",
     "spans": "*",
 }
-
-# The oldest shape there is: the first version's tables, and its views as they were.
-OLDEST = [
-    migrations()[0],
-    ("0002_views.sql", (Path(__file__).parent / "shapes" / "0002_views.sql").read_text("utf-8")),
-]
 
 
 def rows(make: Any, ledger: Path) -> dict[str, list[tuple[Any, ...]]]:

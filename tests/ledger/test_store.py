@@ -7,6 +7,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from oldest import OLDEST
 
 from spanflow.errors import LedgerError
 from spanflow.ledger.fields import FIELDS
@@ -14,11 +15,6 @@ from spanflow.ledger.places import Places
 from spanflow.ledger.publish import refresh
 from spanflow.ledger.store import migrations, open_store
 
-# What the first version made: its tables, and its views as they were.
-OLDEST = [
-    migrations()[0],
-    ("0002_views.sql", (Path(__file__).parent / "shapes" / "0002_views.sql").read_text("utf-8")),
-]
 DOCS = Path(__file__).parents[2] / "docs"
 VIEWS = (
     "engagements", "turns", "steps", "llm_calls", "tool_calls", "events", "waits", "transitions",

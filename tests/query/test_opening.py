@@ -9,6 +9,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from oldest import OLDEST
 
 from spanflow.errors import LedgerError
 from spanflow.ledger.places import Places
@@ -17,7 +18,6 @@ from spanflow.ledger.store import migrations
 from spanflow.query.journeys import connect
 
 BOOKING = "01936c2a-7f3e-7c11-9b7e-4f1c09d2ab7e"
-SHAPES = Path(__file__).parents[1] / "ledger" / "shapes"
 TABLES = ("records", "partials", "turn_facts", "graph_versions", "processes")
 
 
@@ -26,9 +26,9 @@ def oldest(source: Path, target: Path) -> None:
     config = {"storage_compatibility_version": "v1.4.0"}
     with duckdb.connect(str(target), config=config) as made:
         made.execute("CREATE TABLE migrations (name VARCHAR, applied_at TIMESTAMP)")
-        for script in sorted(SHAPES.iterdir()):
-            made.execute(script.read_text("utf-8"))
-            made.execute("INSERT INTO migrations VALUES (?, TIMESTAMP '2026-01-01')", [script.name])
+        for name, script in OLDEST:
+            made.execute(script)
+            made.execute("INSERT INTO migrations VALUES (?, TIMESTAMP '2026-01-01')", [name])
         made.execute(f"ATTACH '{source}' AS source (READ_ONLY)")
         for table in TABLES:
             names = ", ".join(row[0] for row in made.execute(f"DESCRIBE {table}").fetchall())
