@@ -120,7 +120,7 @@ def test_nothing_malformed_raises_or_passes(raw):
 def test_no_calls_are_zero_and_calls_without_usage_are_unknown():
     totals = Totals()
     assert (totals.total_tokens, totals.cost_usd) == (0, 0.0)
-    totals.add_tool()
+    totals.tool_calls += 1
     assert totals.total_tokens == 0
     totals.add(Usage())
     assert (totals.total_tokens, totals.cost_usd, totals.calls_without_usage) == (None, None, 1)

@@ -123,6 +123,11 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return value
 
+    @property
+    def told_idle_after(self) -> timedelta | None:
+        """What somebody said of idleness; None leaves a ledger's own value alone."""
+        return self.idle_after if "idle_after" in self.model_fields_set else None
+
 
 def _listed(value: object) -> object:
     if isinstance(value, str):

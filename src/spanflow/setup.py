@@ -26,13 +26,11 @@ from spanflow.guard import guarded, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from datetime import timedelta
     from pathlib import Path
 
     from spanflow.capture.runtime import Runtime
     from spanflow.instrument.calls import CallHandler
     from spanflow.ledger.ingest import BackgroundIngester
-    from spanflow.settings import Settings
 
 __all__ = [
     "SpanflowInstrumentor",
@@ -255,7 +253,7 @@ def _make_runtime() -> Runtime:
         from spanflow.ledger.ingest import BackgroundIngester  # noqa: PLC0415
 
         _Process.ingester = BackgroundIngester(
-            journal.path, journal, idle_after=_idle_after(settings)
+            journal.path, journal, idle_after=settings.told_idle_after
         )
         if settings.ingest == "background":
             _Process.ingester.start()
@@ -264,11 +262,6 @@ def _make_runtime() -> Runtime:
         atexit.register(shutdown)
         _flush_on_sigterm()
     return runtime
-
-
-def _idle_after(settings: Settings) -> timedelta | None:
-    """Return what this process was told of idleness; None leaves the ledger's own value alone."""
-    return settings.idle_after if "idle_after" in settings.model_fields_set else None
 
 
 def _release() -> None:
@@ -390,7 +383,7 @@ def _ingest(runtime: Runtime) -> None:
     from spanflow.ledger.publish import refresh  # noqa: PLC0415 - duckdb is loaded only where it is needed
 
     if runtime.journal is not None:
-        refresh(runtime.journal.path, idle_after=_idle_after(runtime.settings))
+        refresh(runtime.journal.path, idle_after=runtime.settings.told_idle_after)
 
 
 def _flush_on_sigterm() -> None:

@@ -174,10 +174,6 @@ class Totals:
         self.calls_without_usage += not usage.known
         self.unpriced_calls += cost is None
 
-    def add_tool(self) -> None:
-        """Add one call of a tool."""
-        self.tool_calls += 1
-
     def merge(self, other: Totals) -> None:
         """Add what another sum has, as if its calls had been added here; order never matters."""
         if other.llm_calls:

@@ -325,3 +325,15 @@ def test_an_ingest_that_outlasts_the_exit_does_not_abort_the_process(tmp_path: P
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "left\n", "")
+
+
+def test_a_round_that_took_long_is_followed_by_a_longer_pause(ledger):
+    ingester = BackgroundIngester(ledger, Journal(ledger), interval_s=2.0)
+
+    def pauses(worked_s: float) -> list[float]:
+        return [ingester._next_pause_s(worked_s) for _ in range(200)]  # noqa: SLF001
+
+    for worked_s, around_s in ((0.0, 2.0), (0.05, 2.0), (0.3, 6.0), (60.0, 20.0)):
+        found = pauses(worked_s)
+        assert around_s * 0.75 <= min(found) <= max(found) <= around_s * 1.25
+        assert max(found) - min(found) > around_s * 0.2, "processes do not march in step"

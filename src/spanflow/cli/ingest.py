@@ -24,7 +24,6 @@ from spanflow.errors import LedgerError, LedgerNotFoundError, SpanflowError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from datetime import timedelta
 
     from rich.progress import Progress
 
@@ -105,9 +104,10 @@ def _ingest_once(path: Path, *, as_json: bool) -> None:
 def _bring_up_to_date(path: Path) -> IngestReport:
     from spanflow.ledger.ingest import ingest
     from spanflow.ledger.publish import publish
+    from spanflow.settings import load
 
     try:
-        report = ingest(path, wait_s=_WAITS_S, idle_after=_idle_after())
+        report = ingest(path, wait_s=_WAITS_S, idle_after=load().told_idle_after)
         if report is None:
             message = f"Another process has been ingesting {path} for a minute. Try again."
             raise LedgerError(message)
@@ -116,13 +116,6 @@ def _bring_up_to_date(path: Path) -> IngestReport:
         message = f"{path} cannot be brought up to date: {error}"
         raise LedgerError(message) from None
     return report
-
-
-def _idle_after() -> timedelta | None:
-    from spanflow.settings import load
-
-    settings = load()
-    return settings.idle_after if "idle_after" in settings.model_fields_set else None
 
 
 def _said(report: IngestReport) -> str:
@@ -140,6 +133,7 @@ def _said(report: IngestReport) -> str:
 def _watch(path: Path, *, as_json: bool) -> None:
     from spanflow.ledger.ingest import ingest
     from spanflow.ledger.publish import publish
+    from spanflow.settings import load
 
     stop = _stop_signal()
     complaint: str | None = None
@@ -149,7 +143,7 @@ def _watch(path: Path, *, as_json: bool) -> None:
         stopping = begun and bool(select.select([stop], [], [], pause_s)[0])
         wait_s = _INTERVAL_S if stopping else 0.0
         try:
-            report = ingest(path, wait_s=wait_s, idle_after=_idle_after())
+            report = ingest(path, wait_s=wait_s, idle_after=load().told_idle_after)
             publish(path, force=stopping, wait_s=wait_s)
         except (LedgerError, OSError) as error:
             if not begun:

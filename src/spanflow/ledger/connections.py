@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-__all__ = ["interrupt", "interruptible"]
+__all__ = ["interrupt", "interruptible", "transaction"]
 
 _open: list[duckdb.DuckDBPyConnection] = []
 
@@ -36,3 +36,16 @@ def interrupt() -> None:
     """Make whatever this process does in a store fail at once; the next ingest does it again."""
     for connection in tuple(_open):
         connection.interrupt()
+
+
+@contextlib.contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Generator[None]:
+    """Commit what the block does, or nothing of it."""
+    connection.execute("BEGIN")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(Exception):
+            connection.execute("ROLLBACK")
+        raise

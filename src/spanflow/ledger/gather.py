@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from spanflow import guard
+from spanflow.ledger.connections import transaction
 from spanflow.ledger.damage import StoreSetAsideError, first_line
 from spanflow.ledger.election import elected
 from spanflow.ledger.journal import BAD_SUFFIX, OPEN_SUFFIX, SEALED_SUFFIX, journals_of
@@ -271,8 +272,7 @@ def _transaction(
     from spanflow.ledger.merge import load, merge  # noqa: PLC0415 - duckdb only where there is work
 
     records, refused = load(connection, [segment.path for segment in batch]) if batch else (0, 0)
-    connection.execute("BEGIN")
-    try:
+    with transaction(connection):
         turns, changed = merge(connection) if records else (0, False)
         if batch:
             _note_segments(connection, batch, listed)
@@ -282,11 +282,6 @@ def _transaction(
                 "UPDATE meta SET revision = revision + 1, refused_records = refused_records + ?",
                 [refused],
             )
-        connection.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(Exception):
-            connection.execute("ROLLBACK")
-        raise
     for segment in batch:
         segment.path.unlink(missing_ok=True)
     return IngestReport(
@@ -346,16 +341,15 @@ def _note_losses(connection: duckdb.DuckDBPyConnection, losses: dict[str, int]) 
     fresh = {writer: lost for writer, lost in losses.items() if lost > known.get(writer, 0)}
     if not fresh:
         return False
-    connection.execute("BEGIN")
-    connection.execute(
-        "DELETE FROM losses WHERE list_contains($1::VARCHAR[], process_id)", [list(fresh)]
-    )
-    connection.execute(
-        "INSERT INTO losses SELECT unnest($1::VARCHAR[]), unnest($2::BIGINT[])",
-        [list(fresh), list(fresh.values())],
-    )
-    connection.execute("UPDATE meta SET revision = revision + 1")
-    connection.execute("COMMIT")
+    with transaction(connection):
+        connection.execute(
+            "DELETE FROM losses WHERE list_contains($1::VARCHAR[], process_id)", [list(fresh)]
+        )
+        connection.execute(
+            "INSERT INTO losses SELECT unnest($1::VARCHAR[]), unnest($2::BIGINT[])",
+            [list(fresh), list(fresh.values())],
+        )
+        connection.execute("UPDATE meta SET revision = revision + 1")
     return True
 
 

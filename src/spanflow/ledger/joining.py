@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from spanflow.errors import LedgerError, LedgerNotFoundError
+from spanflow.ledger.connections import transaction
+from spanflow.ledger.damage import first_line, write_ahead_log
 from spanflow.ledger.election import elected
+from spanflow.ledger.pace import swift
 from spanflow.ledger.places import PRIVATE_FILE, Places
 from spanflow.ledger.process import lock_file
 from spanflow.ledger.publish import refresh
@@ -125,7 +128,7 @@ def _alone(places: Places) -> Generator[Path]:
 
 
 def _remove(copy: Path) -> None:
-    for path in (copy, copy.with_name(copy.name + ".wal")):
+    for path in (copy, write_ahead_log(copy)):
         path.unlink(missing_ok=True)
 
 
@@ -142,8 +145,7 @@ def _prepare(other: Path, copy: Path) -> list[_Slice]:
             probe.execute(f"ATTACH '{quoted}' AS other (READ_ONLY)")
             is_current(probe, "other", other)
     except duckdb.Error as error:
-        reason = str(error).strip().splitlines()[0]
-        message = f"{other} cannot be read as a ledger: {reason}"
+        message = f"{other} cannot be read as a ledger: {first_line(error)}"
         raise LedgerError(message) from None
     copy_migrated(other, copy)
     with duckdb.connect(str(copy), config={"threads": 1}) as connection:
@@ -170,11 +172,10 @@ def _take(places: Places, copy: Path, one: _Slice, *, last: bool) -> tuple[int, 
         if not won:
             message = f"Another process has been ingesting {places.ledger} for long. Try again."
             raise LedgerError(message)
-        with open_store(places) as connection:
+        with open_store(places, swift()) as connection:
             quoted = str(copy).replace("'", "''")
             connection.execute(f"ATTACH '{quoted}' AS other (READ_ONLY)")
-            connection.execute("BEGIN")
-            try:
+            with transaction(connection):
                 connection.execute(
                     statement("joined", slice=one.number, low=one.first_ns, high=one.last_ns)
                 )
@@ -184,11 +185,6 @@ def _take(places: Places, copy: Path, one: _Slice, *, last: bool) -> tuple[int, 
                 changed = (_take_processes(connection) if last else False) or changed
                 if changed:
                     connection.execute("UPDATE meta SET revision = revision + 1")
-                connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(Exception):
-                    connection.execute("ROLLBACK")
-                raise
             return turns, changed
 
 

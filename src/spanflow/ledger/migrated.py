@@ -11,6 +11,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from spanflow.errors import LedgerError
+from spanflow.ledger.damage import first_line
 from spanflow.ledger.places import PRIVATE_FILE
 from spanflow.ledger.store import FORMAT, migrate, migrations, unknown
 
@@ -74,6 +75,7 @@ def copy_migrated(file: Path, target: Path) -> None:
         with duckdb.connect(str(target), config={"autoinstall_known_extensions": False}) as copy:
             migrate(copy, file)
     except duckdb.Error as error:
-        reason = str(error).strip().splitlines()[0]
-        message = f"{file} is of an older version and cannot be brought to this one: {reason}"
+        message = (
+            f"{file} is of an older version and cannot be brought to this one: {first_line(error)}"
+        )
         raise LedgerError(message) from error

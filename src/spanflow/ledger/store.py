@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from spanflow import guard
 from spanflow.errors import LedgerError
-from spanflow.ledger.connections import interruptible
+from spanflow.ledger.connections import interruptible, transaction
 from spanflow.ledger.damage import (
     FORMAT,
     State,
@@ -174,17 +174,12 @@ def migrate(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
     for name, script in migrations():
         if name in applied:
             continue
-        connection.execute("BEGIN")
-        try:
+        with transaction(connection):
             connection.execute(script)
             connection.execute(
                 "INSERT INTO migrations VALUES (?, make_timestamp(?))",
                 [name, time.time_ns() // 1_000],
             )
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
 
 
 def _refuse_strangers(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
