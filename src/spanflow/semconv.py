@@ -62,6 +62,12 @@ TURN_ON_THREAD: Final = "spanflow.turn.on_thread"
 TURN_GOALS: Final = "spanflow.turn.goals"
 TURN_GOALS_REACHED: Final = "spanflow.turn.goals_reached"
 TURN_DROPPED_AT: Final = "spanflow.turn.dropped_at"
+TURN_ANSWERS: Final = "spanflow.turn.answers"
+TURN_RESOLUTION: Final = "spanflow.turn.resolution"
+TURN_ORIGIN_ID: Final = "spanflow.turn.origin_id"
+TURN_ORIGIN_SUPERSTEP: Final = "spanflow.turn.origin_superstep"
+TURN_INTERRUPT_IDS: Final = "spanflow.turn.interrupt_ids"
+TURN_INTERRUPTS: Final = "spanflow.turn.interrupts"
 GRAPH_VERSION: Final = "spanflow.graph.version"
 
 # Steps.
@@ -75,6 +81,7 @@ STEP_SUPERSTEP: Final = "spanflow.step.superstep"
 STEP_IS_GLOBAL: Final = "spanflow.step.is_global"
 STEP_GOAL: Final = "spanflow.step.goal"
 STEP_CACHED: Final = "spanflow.step.cached"
+STEP_EXECUTION_ID: Final = "spanflow.step.execution_id"
 STEP_TOOLS_AVAILABLE: Final = "spanflow.step.tools_available"
 REPLAYED: Final = "spanflow.replayed"
 
@@ -85,6 +92,7 @@ USAGE_FLAGS: Final = "spanflow.usage.flags"
 
 # Calls and payloads.
 CALL_STATUS: Final = "spanflow.call.status"
+CALL_ATTEMPT: Final = "spanflow.call.attempt"
 PAYLOAD_TRUNCATED: Final = "spanflow.payload.truncated"
 PAYLOAD_ORIGINAL_SIZE: Final = "spanflow.payload.original_size"
 
@@ -94,6 +102,10 @@ EVENT_PAYLOAD: Final = "spanflow.event.payload"
 
 # Links.
 LINK_KIND: Final = "spanflow.link.kind"
+LINK_PREVIOUS_TURN: Final = "previous_turn"
+LINK_STARTED_BY: Final = "started_by"
+LINK_TRIGGERED_BY: Final = "triggered_by"
+LINK_LEFT_FROM: Final = "left_from"
 
 # Lineage: the one key in a run's configurable.
 LINEAGE_KEY: Final = "spanflow_engagement"

@@ -41,7 +41,10 @@ def columns(connection, table: str) -> dict[str, str]:
 def test_records_and_partials_hold_every_field_in_order(places):
     with open_store(places) as connection:
         assert list(columns(connection, "partials").items()) == list(FIELDS.items())
-        assert list(columns(connection, "records").items())[: len(FIELDS)] == list(FIELDS.items())
+        found = columns(connection, "records")
+        assert [(name, kind) for name, kind in found.items() if name in FIELDS] == list(
+            FIELDS.items()
+        )
 
 
 def test_every_field_of_the_record_format_is_stored():

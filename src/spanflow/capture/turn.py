@@ -276,12 +276,12 @@ def _surroundings(previous: trace.SpanContext | None) -> tuple[Context, list[Lin
     context = otel_context.get_current()
     links: list[Link] = []
     if previous is not None:
-        links.append(Link(previous, {semconv.LINK_KIND: "previous_turn"}))
+        links.append(Link(previous, {semconv.LINK_KIND: semconv.LINK_PREVIOUS_TURN}))
     scope = scopes.current.get()
     if scope is not None and scope.turn is not None and scope.turn.ended:
         around = trace.get_current_span(context).get_span_context()
         if around.is_valid and f"{around.trace_id:032x}" == scope.turn.trace_id:
-            links.append(Link(around, {semconv.LINK_KIND: "started_by"}))
+            links.append(Link(around, {semconv.LINK_KIND: semconv.LINK_STARTED_BY}))
             context = trace.set_span_in_context(trace.INVALID_SPAN, context)
     return context, links
 

@@ -64,6 +64,13 @@ FIELDS: dict[str, str] = {
     "call_id": "VARCHAR",
     "arguments": "VARCHAR",
     "result": "VARCHAR",
+    "execution_id": "VARCHAR",
+    "triggered_by": "JSON",
+    "attempt": "BIGINT",
+    "answers": "JSON",
+    "resolution": "VARCHAR",
+    "origin_turn_id": "VARCHAR",
+    "origin_superstep": "BIGINT",
 }
 """Every field of a record by name, with the SQL type it is stored as."""
 

@@ -124,7 +124,9 @@ def _statement(name: str) -> _Statement:
 
 @cache
 def _parts() -> dict[str, str]:
-    filled = (f"(({name} IS NOT NULL)::BIGINT << {bit})" for bit, name in enumerate(FIELDS))
+    # A number has 63 bits; these four are never null.
+    sparse = [name for name in FIELDS if name not in ("trace_id", "span_id", "phase", "kind")]
+    filled = (f"(({name} IS NOT NULL)::BIGINT << {bit})" for bit, name in enumerate(sparse))
     own = ("trace_id", "span_id", "status")
     return {
         "read_columns": ", ".join(f"'{name}': '{kind}'" for name, kind in READ_COLUMNS.items()),

@@ -18,7 +18,7 @@ SELECT trace_id, span_id
 FROM (
     FROM fresh SEMI JOIN twins USING (trace_id, span_id)
     INTERSECT
-    SELECT * EXCLUDE (row_id, revision) FROM existing
+    SELECT @fields, at_ns, counted, not_counted_because, step_name, errors, @computed FROM existing
 );
 
 -- Other rows of these turns that are now computed differently.

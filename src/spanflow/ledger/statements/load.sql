@@ -31,6 +31,11 @@ SELECT * REPLACE (
     sane_list(usage_flags) AS usage_flags,
     sane_number(visit) AS visit,
     sane_number(attempts) AS attempts,
+    sane_number(attempt) AS attempt,
+    sane_list(triggered_by) AS triggered_by,
+    sane_list(answers) AS answers,
+    CASE WHEN origin_superstep BETWEEN -9007199254740991 AND 9007199254740991 THEN origin_superstep END
+        AS origin_superstep,
     CASE WHEN superstep BETWEEN -9007199254740991 AND 9007199254740991 THEN superstep END AS superstep,
     sane_tokens(input_tokens) AS input_tokens,
     sane_tokens(output_tokens) AS output_tokens,
