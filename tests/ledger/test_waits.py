@@ -209,6 +209,30 @@ def test_the_order_of_arrival_changes_no_wait(ledger, make):
     make.close(other)
 
 
+def test_two_people_answer_two_questions_at_once():
+    def turn(name, at, until, kind, answers, **asked_at):
+        asked = tuple(Asked(one, "interrupt", when) for one, when in asked_at.items())
+        return Asking(name, "a", kind, "paused", at, 1, answers, None, asked, until)
+
+    # Each runs the other's task again, and asks its question once more.
+    turns = [
+        turn("a", 0, 1_000, "new", None, p=900, q=900),
+        turn("b", 2_000, 4_000, "resume", ("p",), q=3_000),
+        turn("c", 2_500, 4_000, "resume", ("q",), p=3_100),
+    ]
+    rows, resolved = settle_waits(turns)
+    assert {(name, row.is_first, row.answered_turn_id) for (name, _), row in rows.items()} == {
+        ("a", True, "b"),
+        ("a", True, "c"),
+        ("b", False, "c"),
+        ("c", False, "b"),
+    }
+    assert resolved == {"b": "answered", "c": "answered"}
+    # What begins after an answer was through, and asks again, tells that it did not hold.
+    rows, _ = settle_waits([*turns, turn("d", 5_000, 6_000, "retry", None, p=5_100)])
+    assert rows["d", 0].resolution is None
+
+
 NAMES = st.sampled_from(["p", "q", "r"])
 TURNS = st.lists(
     st.tuples(

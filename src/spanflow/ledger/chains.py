@@ -102,7 +102,9 @@ def _engagements(
     for _, rows in groupby(turns.fetchall(), key=lambda row: row[0]):
         asking: list[Asking] = []
         row_ids: dict[tuple[str, int], int] = {}
-        for _, turn_id, chain_id, kind, outcome, started_ns, steps, answers, resolution in rows:
+        for (
+            _, turn_id, chain_id, kind, outcome, started_ns, steps, answers, resolution, ended_ns
+        ) in rows:  # fmt: skip
             mine = asked.get(turn_id, [])
             row_ids |= {(turn_id, nth): row_id for nth, (row_id, _) in enumerate(mine)}
             asking.append(
@@ -116,6 +118,7 @@ def _engagements(
                     _names(answers),
                     resolution,
                     tuple(question for _, question in mine),
+                    ended_ns,
                 )
             )
         yield asking, row_ids

@@ -48,6 +48,7 @@ class Asking:
         answers: The questions it answers; None where it brings no answer.
         resolution: What the app calls its answer.
         questions: What it paused for.
+        ended_ns: When it ended; None while that is unknown.
     """
 
     turn_id: str
@@ -59,6 +60,7 @@ class Asking:
     answers: tuple[str, ...] | None = None
     resolution: str | None = None
     questions: tuple[Asked, ...] = ()
+    ended_ns: int | None = None
 
 
 @dataclass(slots=True)
@@ -83,8 +85,10 @@ class _Wait:
     question: Asked
     chain_id: str
     rows: list[Settled] = field(default_factory=list[Settled])
+    closed_by: Asking | None = None
 
     def close(self, turn: Asking, resolution: str) -> None:
+        self.closed_by = turn
         for row in self.rows:
             row.answered_turn_id, row.answered_ns = turn.turn_id, turn.started_ns
             row.resolution = resolution
@@ -187,12 +191,26 @@ def _ask(turn: Asking, question: Asked, open_: list[_Wait], closed: list[_Wait])
         open_.append(known)
     else:
         row.is_first = False
-        if known in closed:
+        if known in closed and _is_beside(turn, known.closed_by):
+            first = known.rows[0]
+            row.answered_turn_id, row.answered_ns = first.answered_turn_id, first.answered_ns
+            row.resolution = first.resolution
+        elif known in closed:
             closed.remove(known)
             known.reopen()
             open_.append(known)
     known.rows.append(row)
     return row
+
+
+def _is_beside(turn: Asking, answering: Asking | None) -> bool:
+    """Tell whether a turn ran beside the one that answered: what it asks again says nothing."""
+    return (
+        answering is not None
+        and answering is not turn
+        and answering.ended_ns is not None
+        and answering.ended_ns > turn.started_ns
+    )
 
 
 def _known(turn: Asking, question: Asked, open_: list[_Wait], closed: list[_Wait]) -> _Wait | None:

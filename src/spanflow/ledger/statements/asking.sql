@@ -8,7 +8,8 @@ SELECT
     f.started_ns,
     f.steps,
     f.answers,
-    f.resolution
+    f.resolution,
+    f.ended_ns
 FROM turn_facts f
 SEMI JOIN touched_engagements t ON t.engagement_id = f.engagement_id
 WHERE f.engagement_id IN (
