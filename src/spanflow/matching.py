@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict, deque
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,6 +20,14 @@ if TYPE_CHECKING:
 
 # Records of one instant call are this close: their callbacks run one after the other.
 _CLOSE_NS: Final = 5_000_000
+
+# How two records are known as one call, the surest first: by the provider's id of the answer, by
+# what was spent, or (where one of them says nothing of that) by their times alone.
+_BY_ID: Final = 0
+_BY_USAGE: Final = 1
+_BY_TIME: Final = 2
+
+_Distance: TypeAlias = "tuple[int, bool, int]"
 
 _DATED: Final = re.compile(r"[-@:_](?:\d{4}-\d{2}-\d{2}|\d{8}|\d{3,4})(?:-preview)?$")
 
@@ -65,41 +76,74 @@ def _reporter(call: Call) -> tuple[bool, str]:
     return call.borrowed, call.scope
 
 
+@dataclass(frozen=True, slots=True)
+class _Choices:
+    """The groups that may be one call with any of several newcomers that nothing tells apart.
+
+    Attributes:
+        places: The groups' indexes, nearest first.
+        rings: The same, by distance: the distance, and an iterator over the places so far away.
+    """
+
+    places: list[int]
+    rings: list[tuple[_Distance, Iterator[int]]]
+
+
 def _pair(groups: Sequence[list[Call]], newcomers: Sequence[Call]) -> dict[int, int]:
-    """Match newcomers to groups, by their indexes: as many as can be, the nearest first."""
-    options = [_options(call, groups) for call in newcomers]
+    """Match newcomers to groups, by their indexes: as many as can be, the nearest first.
+
+    Newcomers that nothing tells apart share their choices, so that hundreds of equal calls at the
+    same time cost no more than they must.
+    """
+    compared = _Compared()
+    known: dict[object, _Choices] = {}
+    choices: list[_Choices] = []
+    for call in newcomers:
+        same = (call.started_ns, call.ended_ns, compared.likeness(call))
+        if same not in known:
+            known[same] = _choices(call, groups, compared)
+        choices.append(known[same])
     taken: dict[int, int] = {}
     partner: dict[int, int] = {}
-    for _, index, place in sorted(
-        (distance, index, place) for index, found in enumerate(options) for distance, place in found
+    for _, index, ring in sorted(
+        (distance, index, ring)
+        for index, found in enumerate(choices)
+        for ring, (distance, _) in enumerate(found.rings)
     ):
-        if index not in partner and place not in taken:
+        if index in partner:
+            continue
+        place = next((at for at in choices[index].rings[ring][1] if at not in taken), None)
+        if place is not None:
             partner[index], taken[place] = place, index
     hopeless: set[int] = set()
-    for index, found in enumerate(options):
-        if found and index not in partner:
-            _make_room(index, options, partner, taken, hopeless)
+    for index, found in enumerate(choices):
+        if found.places and index not in partner and id(found) not in hopeless:
+            _make_room(index, choices, partner, taken, hopeless)
     return partner
 
 
 def _make_room(
     index: int,
-    options: Sequence[Sequence[tuple[object, int]]],
+    choices: Sequence[_Choices],
     partner: dict[int, int],
     taken: dict[int, int],
     hopeless: set[int],
 ) -> None:
     """Match one more record by moving others to another choice, where that leaves nobody without.
 
-    An augmenting path, searched breadth first. Groups that one search in vain has seen can help no
-    later one, so all searches together look at each pair once.
+    An augmenting path, searched breadth first. Choices that one search has looked through in vain
+    can help no later one, and in one search none is looked through twice.
     """
     came_from: dict[int, int] = {}
+    seen: set[int] = set()
     waiting = deque([index])
     while waiting:
         asking = waiting.popleft()
-        for _, place in options[asking]:
-            if place in came_from or place in hopeless:
+        if id(choices[asking]) in seen or id(choices[asking]) in hopeless:
+            continue
+        seen.add(id(choices[asking]))
+        for place in choices[asking].places:
+            if place in came_from:
                 continue
             came_from[place] = asking
             if place in taken:
@@ -112,37 +156,75 @@ def _make_room(
                 partner[mover], taken[moving] = moving, mover
                 moving = left
             return
-    hopeless.update(came_from)
+    hopeless.update(seen)
 
 
-def _options(call: Call, groups: Sequence[list[Call]]) -> list[tuple[tuple[int, ...], int]]:
+def _choices(call: Call, groups: Sequence[list[Call]], compared: _Compared) -> _Choices:
     """Find the groups that may be this very call, nearest first."""
-    found: list[tuple[tuple[int, ...], int]] = []
+    found: list[tuple[_Distance, int]] = []
     for place, group in enumerate(groups):
-        distances = [_distance(call, member) for member in group]
+        distances = [compared.distance(call, member) for member in group]
         if None not in distances:
             found.append((min(each for each in distances if each is not None), place))
-    return sorted(found)
+    found.sort()
+    rings: list[tuple[_Distance, Iterator[int]]] = [
+        (distance, iter([place for _, place in ring]))
+        for distance, ring in groupby(found, key=itemgetter(0))
+    ]
+    return _Choices([place for _, place in found], rings)
 
 
-def _distance(left: Call, right: Call) -> tuple[int, ...] | None:
-    """Say how far two records are from being one call; None where they cannot be."""
-    if max(left.started_ns, right.started_ns) > min(left.ended_ns, right.ended_ns):
-        return None
-    apart = (abs(left.started_ns - right.started_ns), abs(left.ended_ns - right.ended_ns))
-    # A span that is wider than the call may well be outside the call's step.
-    other_step = left.step_id != right.step_id and not (left.borrowed or right.borrowed)
+class _Compared:
+    """Says how far two records are from being one call, and remembers it but for their times."""
+
+    def __init__(self) -> None:
+        self._likenesses: dict[object, int] = {}
+        self._of: dict[str, int] = {}
+        self._kinships: dict[tuple[int, int], tuple[int, bool] | None] = {}
+
+    def likeness(self, call: Call) -> int:
+        """Return a number that records have in common which only their times tell apart."""
+        number = self._of.get(call.span_id)
+        if number is None:
+            said = (call.step_id, call.model, call.response_id, call.usage)
+            number = self._likenesses.setdefault(said, len(self._likenesses))
+            self._of[call.span_id] = number
+        return number
+
+    def distance(self, left: Call, right: Call) -> _Distance | None:
+        """Say how far two records are from being one call; None where they cannot be."""
+        if max(left.started_ns, right.started_ns) > min(left.ended_ns, right.ended_ns):
+            return None
+        pair = (self.likeness(left), self.likeness(right))
+        if pair not in self._kinships:
+            self._kinships[pair] = _kinship(left, right)
+        kinship = self._kinships[pair]
+        if kinship is None:
+            return None
+        apart = (abs(left.started_ns - right.started_ns), abs(left.ended_ns - right.ended_ns))
+        # Believe the clock, but only where it leaves no doubt.
+        if kinship[0] == _BY_TIME and max(apart) > _CLOSE_NS and not _one_holds_other(left, right):
+            return None
+        return (*kinship, sum(apart))
+
+
+def _kinship(left: Call, right: Call) -> tuple[int, bool] | None:
+    """Say how sure it is that two records are one call, times apart; None where they cannot be."""
+    # A span that is wider than the call may well be outside the call's step, and one that was made
+    # after the fact does not know it.
+    other_step = left.step_id != right.step_id
     if left.response_id and left.response_id == right.response_id:
-        return (0, other_step, sum(apart))
-    if other_step or not _same_model(left.model, right.model):
+        return (_BY_ID, other_step)
+    if other_step and not (
+        left.borrowed or right.borrowed or left.step_id is None or right.step_id is None
+    ):
+        return None
+    if not _same_model(left.model, right.model):
         return None
     same_usage = _same_usage(left.usage, right.usage)
-    if same_usage:
-        return (1, 0, sum(apart))
-    # One of them says nothing of usage: believe the clock, but only where it leaves no doubt.
-    if same_usage is None and (max(apart) <= _CLOSE_NS or _one_holds_other(left, right)):
-        return (2, 0, sum(apart))
-    return None
+    if same_usage is None:
+        return (_BY_TIME, other_step)
+    return (_BY_USAGE, other_step) if same_usage else None
 
 
 def _one_holds_other(left: Call, right: Call) -> bool:

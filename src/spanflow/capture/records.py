@@ -142,9 +142,12 @@ def record_of(
             for c in (link.context for link in span.links)
         ]
     ours = scope == SCOPE_NAME
-    # Another language's turns and steps, told in our words, are turns and steps.
-    if reading is None and (
-        ours or semconv.TURN_KIND in attributes or semconv.STEP_NAME in attributes
+    # Another language's turns and steps, told in our words, are turns and steps. So they are where
+    # somebody wrote a call's numbers onto them.
+    if (
+        semconv.TURN_KIND in attributes
+        or semconv.STEP_NAME in attributes
+        or (ours and (reading is None or semconv.GEN_AI_WORKFLOW_NAME in attributes))
     ):
         _ours(span, attributes, record, limit, content=content or ours)
         return record

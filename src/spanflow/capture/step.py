@@ -217,7 +217,7 @@ class Step:
             turn.note_end(self)
             if self._calls is not None:
                 around = (step.totals for step in self._ancestors())
-                self._calls.settle(self.totals, turn.totals, *around)
+                self._calls.settle(turn.calls, self.totals, turn.totals, *around)
         self._write()
 
     def _ancestors(self) -> list[Step]:

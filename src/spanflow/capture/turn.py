@@ -216,7 +216,7 @@ class Turn(Frame):
             self._close_steps("cancelled", None)
             self.ended = True
         ended_ns = time.time_ns()
-        self.calls.settle(self.totals)
+        self.calls.settle(None, self.totals)
         fields: dict[str, Any] = {"phase": "end", "ended_ns": ended_ns, "status": outcome}
         if outcome == "failed" and error is not None:
             if self.failed is None:
