@@ -47,6 +47,7 @@ class Beside:
         unreported: Numbers that nobody there tells.
         variables: Environment variables of the program.
         shares: Another one whose environment this is, too.
+        conflicts: Why steps may tell less than the ledger there.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Beside:
     unreported: frozenset[str] = frozenset()
     variables: Mapping[str, str] = field(default_factory=dict)
     shares: str | None = None
+    conflicts: frozenset[str] = frozenset()
 
     @property
     def environment(self) -> str:
@@ -94,7 +96,14 @@ GRAPH = (
         app="langsmith_app.py",
         variables=LANGSMITH_VARIABLES,
     ),
-    Beside("LiteLLM", (LITELLM,), frozenset({"litellm"}), app="litellm_app.py"),
+    Beside(
+        "LiteLLM",
+        (LITELLM,),
+        frozenset({"litellm"}),
+        app="litellm_app.py",
+        # It makes its spans in a thread of its own, as often as not after the step has ended.
+        conflicts=frozenset({"late_span"}),
+    ),
     Beside(
         "OpenInference, official",
         (OPENINFERENCE, OFFICIAL),

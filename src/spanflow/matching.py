@@ -7,14 +7,14 @@ is said here of calls within calls, nor of which record counts; that is the tall
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import defaultdict, deque
-from dataclasses import dataclass
-from itertools import groupby
-from operator import itemgetter
+from functools import cached_property
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
     from spanflow.tally import Call, Usage
 
@@ -76,48 +76,43 @@ def _reporter(call: Call) -> tuple[bool, str]:
     return call.borrowed, call.scope
 
 
-@dataclass(frozen=True, slots=True)
-class _Choices:
-    """The groups that may be one call with any of several newcomers that nothing tells apart.
-
-    Attributes:
-        places: The groups' indexes, nearest first.
-        rings: The same, by distance: the distance, and an iterator over the places so far away.
-    """
-
-    places: list[int]
-    rings: list[tuple[_Distance, Iterator[int]]]
-
-
 def _pair(groups: Sequence[list[Call]], newcomers: Sequence[Call]) -> dict[int, int]:
     """Match newcomers to groups, by their indexes: as many as can be, the nearest first.
 
-    Newcomers that nothing tells apart share their choices, so that hundreds of equal calls at the
-    same time cost no more than they must.
+    Hundreds of calls made at the same time may differ in little or nothing. So newcomers that
+    nothing tells apart share their choices, and nobody looks further than to the nearest group that
+    is free.
     """
     compared = _Compared()
+    kin: dict[int, list[_Ring]] = {}
     known: dict[object, _Choices] = {}
     choices: list[_Choices] = []
     for call in newcomers:
-        same = (call.started_ns, call.ended_ns, compared.likeness(call))
+        likeness = compared.likeness(call)
+        if likeness not in kin:
+            kin[likeness] = _rings(call, groups, compared)
+        same = (call.started_ns, call.ended_ns, likeness)
         if same not in known:
-            known[same] = _choices(call, groups, compared)
+            known[same] = _Choices(call, groups, kin[likeness], compared)
         choices.append(known[same])
     taken: dict[int, int] = {}
     partner: dict[int, int] = {}
-    for _, index, ring in sorted(
-        (distance, index, ring)
-        for index, found in enumerate(choices)
-        for ring, (distance, _) in enumerate(found.rings)
-    ):
-        if index in partner:
-            continue
-        place = next((at for at in choices[index].rings[ring][1] if at not in taken), None)
-        if place is not None:
-            partner[index], taken[place] = place, index
+    nearest = [
+        (free[0], index) for index, each in enumerate(choices) if (free := each.first_free(taken))
+    ]
+    heapify(nearest)
+    while nearest:
+        distance, index = heappop(nearest)
+        free = choices[index].first_free(taken)
+        if free is not None and free[0] == distance:
+            partner[index], taken[free[1]] = free[1], index
+        elif free is not None:
+            heappush(nearest, (free[0], index))
     hopeless: set[int] = set()
-    for index, found in enumerate(choices):
-        if found.places and index not in partner and id(found) not in hopeless:
+    for index, each in enumerate(choices):
+        if len(taken) == len(groups):
+            break
+        if index not in partner and id(each) not in hopeless:
             _make_room(index, choices, partner, taken, hopeless)
     return partner
 
@@ -159,19 +154,91 @@ def _make_room(
     hopeless.update(seen)
 
 
-def _choices(call: Call, groups: Sequence[list[Call]], compared: _Compared) -> _Choices:
-    """Find the groups that may be this very call, nearest first."""
-    found: list[tuple[_Distance, int]] = []
+# Groups as sure to be one call with a newcomer, times apart: when their surest members began, and
+# the groups' indexes, by time.
+_Ring: TypeAlias = "list[tuple[int, int]]"
+
+
+def _rings(call: Call, groups: Sequence[list[Call]], compared: _Compared) -> list[_Ring]:
+    """Sort groups by how sure it is that they are one call with this one, the surest first."""
+    rings: defaultdict[tuple[int, bool], _Ring] = defaultdict(list)
     for place, group in enumerate(groups):
-        distances = [compared.distance(call, member) for member in group]
-        if None not in distances:
-            found.append((min(each for each in distances if each is not None), place))
-    found.sort()
-    rings: list[tuple[_Distance, Iterator[int]]] = [
-        (distance, iter([place for _, place in ring]))
-        for distance, ring in groupby(found, key=itemgetter(0))
-    ]
-    return _Choices([place for _, place in found], rings)
+        kinships = [compared.kinship(call, member) for member in group]
+        known = [each for each in kinships if each is not None]
+        if len(known) < len(group):
+            continue
+        surest = min(known)
+        rings[surest] += [
+            (member.started_ns, place)
+            for member, kinship in zip(group, kinships, strict=True)
+            if kinship == surest
+        ]
+    return [sorted(rings[kinship]) for kinship in sorted(rings)]
+
+
+class _Choices:
+    """The groups that may be one call with any of several newcomers that nothing tells apart."""
+
+    def __init__(
+        self,
+        call: Call,
+        groups: Sequence[list[Call]],
+        rings: Sequence[_Ring],
+        compared: _Compared,
+    ) -> None:
+        self._call = call
+        self._groups = groups
+        self._rings = rings
+        self._compared = compared
+        self._ahead = self._nearest_first()
+        self._next = next(self._ahead, None)
+
+    @cached_property
+    def places(self) -> list[int]:
+        """The groups' indexes, nearest first."""
+        return [place for _, place in self._nearest_first()]
+
+    def first_free(self, taken: Container[int]) -> tuple[_Distance, int] | None:
+        """Return the nearest group that is not taken; what is taken once stays so."""
+        while self._next is not None and self._next[1] in taken:
+            self._next = next(self._ahead, None)
+        return self._next
+
+    def _nearest_first(self) -> Iterator[tuple[_Distance, int]]:
+        for ring in self._rings:
+            yield from self._outwards(ring)
+
+    def _outwards(self, ring: _Ring) -> Iterator[tuple[_Distance, int]]:
+        """Go through a ring from the call's own time to both sides.
+
+        A record is at least as far away as its beginning. So what was found nearer than the next
+        beginning is nearest.
+        """
+        start = self._call.started_ns
+        after = bisect_left(ring, (start,))
+        before = after - 1
+        found: list[tuple[_Distance, int]] = []
+        seen: set[int] = set()
+        while before >= 0 or after < len(ring):
+            gap_before = start - ring[before][0] if before >= 0 else None
+            gap_after = ring[after][0] - start if after < len(ring) else None
+            if gap_before is None or (gap_after is not None and gap_after <= gap_before):
+                gap, place = gap_after or 0, ring[after][1]
+                after += 1
+            else:
+                gap, place = gap_before, ring[before][1]
+                before -= 1
+            while found and found[0][0][2] < gap:
+                yield heappop(found)
+            if place in seen:
+                continue
+            seen.add(place)
+            distances = [self._compared.distance(self._call, each) for each in self._groups[place]]
+            if None not in distances:
+                nearest = min(each for each in distances if each is not None)
+                heappush(found, (nearest, place))
+        while found:
+            yield heappop(found)
 
 
 class _Compared:
@@ -191,14 +258,18 @@ class _Compared:
             self._of[call.span_id] = number
         return number
 
+    def kinship(self, left: Call, right: Call) -> tuple[int, bool] | None:
+        """Say how sure it is that two records are one call; None where they cannot be."""
+        pair = (self.likeness(left), self.likeness(right))
+        if pair not in self._kinships:
+            self._kinships[pair] = _kinship(left, right)
+        return self._kinships[pair]
+
     def distance(self, left: Call, right: Call) -> _Distance | None:
         """Say how far two records are from being one call; None where they cannot be."""
         if max(left.started_ns, right.started_ns) > min(left.ended_ns, right.ended_ns):
             return None
-        pair = (self.likeness(left), self.likeness(right))
-        if pair not in self._kinships:
-            self._kinships[pair] = _kinship(left, right)
-        kinship = self._kinships[pair]
+        kinship = self.kinship(left, right)
         if kinship is None:
             return None
         apart = (abs(left.started_ns - right.started_ns), abs(left.ended_ns - right.ended_ns))

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 from graphs import State, chain, llm
+from hypothesis import given
+from hypothesis import strategies as st
 from langchain_core.tools import tool
 from opentelemetry import trace
 
 from spanflow.capture import scope as scopes
 from spanflow.capture.exporter import DuckDBSpanExporter
+from spanflow.capture.usage import CallLog
 from spanflow.ledger.publish import refresh
+from spanflow.tally import Call, Totals, Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,3 +122,50 @@ def test_a_step_that_somebody_wrote_a_call_onto_stays_a_step(flow: Flow, tmp_pat
     with duckdb.connect(str(fed), read_only=True) as connection:
         asked = "SELECT path, status, llm_calls FROM steps"
         assert connection.sql(asked).fetchall() == flow.sql(asked) == [("a", "completed", 0)]
+
+
+reported = st.lists(
+    st.tuples(
+        st.sampled_from(["spanflow", "theirs", "others"]),
+        st.none() | st.integers(0, 7),
+        st.integers(0, 3),
+        st.integers(0, 3),
+    ),
+    max_size=8,
+)
+
+
+@given(reported, st.integers(0, 8), st.data())
+def test_the_order_in_which_spans_end_never_matters(
+    shapes: list[tuple[str, int | None, int, int]], cut: int, data: st.DataObject
+) -> None:
+    calls = [
+        Call(
+            span_id=str(number),
+            parent_span_id=None if inside is None or inside >= number else str(inside),
+            scope=scope,
+            # The first ones in the step, the others without one.
+            step_id="step" if number < cut else None,
+            model="m",
+            response_id=None,
+            started_ns=start,
+            ended_ns=start + 2,
+            usage=Usage.of(input_tokens=tokens),
+        )
+        for number, (scope, inside, start, tokens) in enumerate(shapes)
+    ]
+
+    def total(step: list[Call], turn: list[Call]) -> Totals:
+        totals, of_step, of_turn = Totals(), CallLog(), CallLog()
+        for call in step:
+            of_step.add(call)
+        of_step.settle(of_turn, totals)
+        for call in turn:
+            of_turn.add(call)
+        of_turn.settle(None, totals)
+        return totals
+
+    step, turn = calls[:cut], calls[cut:]
+    assert total(data.draw(st.permutations(step)), data.draw(st.permutations(turn))) == total(
+        step, turn
+    )

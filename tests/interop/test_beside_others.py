@@ -108,3 +108,9 @@ def test_nothing_that_was_said_is_kept_unless_asked_for(outcome):
     rows = ledger.sql("SELECT * FROM records").fetchall()
     assert rows
     assert not [row for row in rows if "shall we live" in str(row) or "Shibuya" in str(row)]
+
+
+def test_spans_ledger_and_frameworks_agree(outcome):
+    beside, _, ledger = outcome
+    reasons = ledger.sql("SELECT DISTINCT reason FROM usage_conflicts").fetchall()
+    assert {reason for (reason,) in reasons} <= beside.conflicts

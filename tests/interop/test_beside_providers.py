@@ -50,3 +50,9 @@ def test_what_does_not_count_says_why(outcome):
     _, _, ledger = outcome
     rows = ledger.sql("SELECT DISTINCT not_counted_because FROM llm_calls WHERE NOT counted")
     assert {because for (because,) in rows.fetchall()} <= {"nested", "duplicate"}
+
+
+def test_spans_ledger_and_frameworks_agree(outcome):
+    beside, _, ledger = outcome
+    reasons = ledger.sql("SELECT DISTINCT reason FROM usage_conflicts").fetchall()
+    assert {reason for (reason,) in reasons} <= beside.conflicts

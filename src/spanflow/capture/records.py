@@ -13,7 +13,7 @@ import orjson
 
 from spanflow import semconv
 from spanflow.capture.content import captures_content
-from spanflow.capture.dialects import is_content
+from spanflow.capture.dialects import is_content, told_usage
 from spanflow.capture.payload import (
     clean,
     clean_path,
@@ -155,7 +155,8 @@ def record_of(
         record |= call_fields(reading, limit, content=content)
         record |= _said_by_us(attributes, reading)
     else:
-        record |= {"kind": "span", "name": clean(span.name)}
+        # Most spans tell none; an agent's tells what it believes its calls spent.
+        record |= {"kind": "span", "name": clean(span.name), **usage_fields(told_usage(attributes))}
     failed = span.status.status_code.name == "ERROR"
     status = attributes.get(semconv.CALL_STATUS)
     record["status"] = _word(status) if status else "error" if failed else "ok"
@@ -264,11 +265,14 @@ def _ours(
         record["kind"] = "step"
         _copy(attributes, _STEP_FIELDS, record)
         record["step_id"] = record["span_id"]
-        if semconv.STEP_CACHED in attributes:
-            record["attributes"] = {semconv.STEP_CACHED: True}
     else:
         record["kind"] = "workflow"
         _copy(attributes, _WORKFLOW_FIELDS, record)
+    record["attributes"] = {
+        key: json_payload(value, limit)
+        for key, value in attributes.items()
+        if key == semconv.STEP_CACHED or key.startswith(semconv.USAGE_PREFIX)
+    } or None
     if record.get("status") == "failed":
         record["error_message"] = free_text(span.status.description or "", limit) or None
     record["events"] = _events(span, limit, content=content)

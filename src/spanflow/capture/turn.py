@@ -225,7 +225,9 @@ class Turn(Frame):
             fields["error_type"], fields["error_message"] = kind, text
             self.span.set_attribute(semconv.ERROR_TYPE, kind)
             self.span.set_status(Status(StatusCode.ERROR, text[:LONGEST_STATUS]))
-        self.span.set_attributes(self._end_attributes(outcome))
+        # That there were none is told too: a call that comes late is then known to be missing here.
+        spent = usage_attributes(self.totals) or {semconv.USAGE_LLM_CALLS: 0}
+        self.span.set_attributes(self._end_attributes(outcome) | spent)
         self.span.end(ended_ns)
         scopes.turns.pop(self.span_id, None)
         self.runtime.record(
@@ -233,6 +235,7 @@ class Turn(Frame):
                 **self.base,
                 **fields,
                 "goals": self.goals or None,
+                "attributes": spent,
                 "events": self.events.as_records(),
             }
         )
@@ -248,7 +251,7 @@ class Turn(Frame):
             attributes[semconv.TURN_GOALS_REACHED] = self.goals_reached
         if dropped_at is not None:
             attributes[semconv.TURN_DROPPED_AT] = dropped_at
-        return attributes | usage_attributes(self.totals)
+        return attributes
 
     def _preview(self, outcome: str) -> tuple[str, str | None]:
         """Return the engagement's status and drop-off as far as this turn alone can tell.

@@ -22,7 +22,7 @@ from spanflow.tally import BORROWED, Usage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Kind", "Reading", "is_content", "read_span"]
+__all__ = ["Kind", "Reading", "is_content", "read_span", "told_usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,13 @@ def read_span(
         agent_name=_text(attributes, names.AGENT_NAME),
         time_to_first_token_ms=_first_token(attributes, started_ns),
     )
+
+
+def told_usage(attributes: Mapping[str, object]) -> Usage:
+    """Return the sums that a span tells which is no call, such as an agent's."""
+    attributes = dict(attributes)
+    raw = {field: first(attributes, keys) for field, keys in names.USAGE.items()}
+    return Usage.of(flags=(), **raw)
 
 
 def _text(attributes: Mapping[str, object], keys: tuple[str, ...]) -> str | None:
