@@ -24,7 +24,7 @@ NUMBERS = {
 
 def tables(seen: list[dict[str, Any]]) -> str:
     """Say, for each environment, what was installed, who reported what, and what counted."""
-    heads = ("beside us", "versions", "model calls", "in a step", "count", "tells", "does not tell")
+    heads = ("beside us", "versions", "count", "model calls", "in a step", "tells", "does not tell")
     rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for each in sorted(
         seen, key=lambda one: (one["app"] == "provider_app.py", one["name"].lower())
@@ -36,9 +36,10 @@ def tables(seen: list[dict[str, Any]]) -> str:
             cells = [
                 each["name"] if index == 0 else "",
                 versions if index == 0 else "",
+                # Of all together: which of two that know the same counts is the clock's decision.
+                sum(one["counted"] for one in each["scopes"]) if index == 0 else "",
                 f"{scope['calls']} by `{scope['scope']}`",
                 scope["in_step"],
-                scope["counted"],
                 ", ".join(told),
                 ", ".join(untold),
             ]

@@ -17,5 +17,5 @@ def test_every_environment_is_told_with_who_reports_there() -> None:
         if " by `" not in line or len(cells) != 9:
             continue
         name = cells[1] or name
-        told.setdefault(name, set()).add(cells[3].split("`")[1])
+        told.setdefault(name, set()).add(cells[4].split("`")[1])
     assert told == {beside.name: set(beside.scopes) for beside in (*GRAPH, *PROVIDER)}

@@ -18,7 +18,7 @@ from spanflow.ledger.store import migrations, open_store
 DOCS = Path(__file__).parents[2] / "docs"
 VIEWS = (
     "engagements", "turns", "steps", "llm_calls", "tool_calls", "events", "waits", "transitions",
-    "graphs", "spans", "diagnostics",
+    "graphs", "spans", "diagnostics", "usage_conflicts",
 )  # fmt: skip
 
 

@@ -470,7 +470,9 @@ CREATE OR REPLACE MACRO on_span(told, number) AS
 CREATE OR REPLACE VIEW usage_conflicts AS
 WITH RECURSIVE
 calls AS (
-    SELECT *
+    SELECT
+        engagement_id, turn_id, step_id, trace_id, span_id, parent_span_id, kind, scope, source, started_ns, ended_ns, counted,
+        not_counted_because, total_tokens
     FROM records
     WHERE kind IN ('llm', 'embeddings', 'tool') AND turn_id IS NOT NULL
 ),
@@ -507,7 +509,7 @@ places AS (
         s.used_reasoning_tokens, s.used_total_tokens
     FROM records s
     SEMI JOIN turn_spans USING (turn_id)
-    WHERE s.kind = 'step' AND s.phase = 'end'
+    WHERE s.kind = 'step' AND s.phase = 'end' AND (s.attributes IS NOT NULL OR s.llm_calls > 0 OR s.tool_calls > 0)
 ),
 numbers AS (
     SELECT
