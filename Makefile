@@ -30,8 +30,9 @@ backends: .venv/dev ## bring the servers: build an OpenTelemetry Collector, once
 test-backends: backends ## send the demo's spans to that Collector, pause and resume on that PostgreSQL
 	$(PYTEST) -m backends $(ARGS)
 
-interop: .venv/dev ## run beside other people's instrumentors
+interop: .venv/dev ## run beside other people's instrumentors, and note what was seen in docs/interop.md
 	$(PYTEST) -m interop --timeout=900 $(ARGS)
+	$(BIN)/python interop/matrix.py "$(CACHE)/interop/seen" docs/interop.md
 
 bench: .venv/dev ## measure what it costs (ARGS=--quick for a short one)
 	$(BIN)/python -m bench $(ARGS)

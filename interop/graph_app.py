@@ -29,8 +29,9 @@ from langgraph.graph.message import add_messages
 from langgraph.types import RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.messages import BaseMessage
 
 place: ContextVar[tuple[str, str]] = ContextVar("place")
@@ -251,13 +252,17 @@ def build() -> Any:
     return graph.compile()
 
 
-def main() -> None:
-    """Run the graph in three ways and close the books."""
+def main(callbacks: Sequence[BaseCallbackHandler] = ()) -> None:
+    """Run the graph in three ways and close the books.
+
+    Args:
+        callbacks: Somebody's handlers, given to each run as their documentation wants it.
+    """
     graph = build()
 
     def begin(run: str) -> tuple[State, Any]:
         state = State(run=run, messages=[HumanMessage("where shall we live?")], votes=[])
-        return state, {"run_name": run}
+        return state, {"run_name": run, "callbacks": list(callbacks)}
 
     graph.invoke(*begin("sync"))
     asyncio.run(graph.ainvoke(*begin("async")))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from slow_matching import same_calls as slowly
 
+from spanflow.matching import same_calls
 from spanflow.tally import Call, Usage, Verdict, judge
 
 COUNTED = Verdict(counted=True)
@@ -95,6 +97,31 @@ def test_two_dates_of_a_model_are_two_models():
     assert judge(calls, {}) == {"a": COUNTED, "b": COUNTED}
 
 
+@pytest.mark.parametrize("usage", [Usage(), Usage.of(input_tokens=10, output_tokens=5)])
+def test_a_report_that_does_not_know_its_step_is_of_the_call_in_one(usage):
+    calls = [call("a", usage=usage), call("b", scope="theirs", step_id=None, ended_ns=99)]
+    verdicts = judge(calls, {})
+    assert [verdict.because for verdict in verdicts.values() if not verdict.counted] == [
+        "duplicate"
+    ]
+
+
+def test_of_two_reports_that_know_usage_the_one_that_knows_its_step_counts():
+    rich = Usage.of(input_tokens=10, output_tokens=5, cache_read_tokens=3, cost_usd=1)
+    calls = [call("a"), call("b", scope="theirs", step_id=None, usage=rich)]
+    assert judge(calls, {}) == {"a": COUNTED, "b": duplicate_of("a")}
+
+
+def test_a_report_without_a_step_is_of_the_call_in_its_own_place_first():
+    calls = [
+        call("in a step"),
+        call("beside it", step_id=None),
+        call("late", scope="theirs", step_id=None, ended_ns=99),
+    ]
+    (group,) = same_calls(calls)
+    assert {each.span_id for each in group} == {"beside it", "late"}
+
+
 def test_a_scope_that_missed_the_first_call_is_matched_with_the_second():
     calls = [
         call("first", started_ns=0, ended_ns=100, usage=Usage.of(input_tokens=1)),
@@ -163,3 +190,43 @@ def test_two_scopes_are_matched_as_many_times_as_can_be(ours, theirs):
 
     verdicts = judge(left + right, {}).values()
     assert sum(verdict.because == "duplicate" for verdict in verdicts) == most(left, right)
+
+
+few_usages = st.sampled_from(
+    [Usage(), Usage.of(input_tokens=1), Usage.of(input_tokens=2), Usage.of(total_tokens=1)]
+)
+crowds = st.lists(
+    st.tuples(
+        st.sampled_from(["ours", "theirs", "others"]),
+        st.sampled_from(["one", "two", None]),
+        st.sampled_from(["m", "n", None]),
+        st.sampled_from(["r", None, None]),
+        st.integers(0, 4).map(lambda at: at * 3_000_000),
+        st.integers(0, 4).map(lambda at: at * 3_000_000),
+        few_usages,
+    ),
+    min_size=1,
+    max_size=24,
+)
+
+
+@given(crowds)
+def test_equal_records_are_matched_as_if_one_by_one(crowd):
+    calls = [
+        Call(str(index), None, scope, step, model, response, start, start + long, usage)
+        for index, (scope, step, model, response, start, long, usage) in enumerate(crowd)
+    ]
+
+    def grouped(groups):
+        return [[each.span_id for each in group] for group in groups]
+
+    assert grouped(same_calls(calls)) == grouped(slowly(calls))
+
+
+def test_thousands_of_equal_parallel_calls_are_matched_without_comparing_each_pair():
+    calls = [
+        call(f"{scope}{index}", scope=scope)
+        for scope in ("ours", "theirs")
+        for index in range(5_000)
+    ]
+    assert len(same_calls(calls)) == 5_000

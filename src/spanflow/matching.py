@@ -7,16 +7,27 @@ is said here of calls within calls, nor of which record counts; that is the tall
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import defaultdict, deque
-from typing import TYPE_CHECKING, Final
+from functools import cached_property
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
     from spanflow.tally import Call, Usage
 
 # Records of one instant call are this close: their callbacks run one after the other.
 _CLOSE_NS: Final = 5_000_000
+
+# How two records are known as one call, the surest first: by the provider's id of the answer, by
+# what was spent, or (where one of them says nothing of that) by their times alone.
+_BY_ID: Final = 0
+_BY_USAGE: Final = 1
+_BY_TIME: Final = 2
+
+_Distance: TypeAlias = "tuple[int, bool, int]"
 
 _DATED: Final = re.compile(r"[-@:_](?:\d{4}-\d{2}-\d{2}|\d{8}|\d{3,4})(?:-preview)?$")
 
@@ -66,40 +77,68 @@ def _reporter(call: Call) -> tuple[bool, str]:
 
 
 def _pair(groups: Sequence[list[Call]], newcomers: Sequence[Call]) -> dict[int, int]:
-    """Match newcomers to groups, by their indexes: as many as can be, the nearest first."""
-    options = [_options(call, groups) for call in newcomers]
+    """Match newcomers to groups, by their indexes: as many as can be, the nearest first.
+
+    Hundreds of calls made at the same time may differ in little or nothing. So newcomers that
+    nothing tells apart share their choices, and nobody looks further than to the nearest group that
+    is free.
+    """
+    compared = _Compared()
+    kin: dict[int, list[_Ring]] = {}
+    known: dict[object, _Choices] = {}
+    choices: list[_Choices] = []
+    for call in newcomers:
+        likeness = compared.likeness(call)
+        if likeness not in kin:
+            kin[likeness] = _rings(call, groups, compared)
+        same = (call.started_ns, call.ended_ns, likeness)
+        if same not in known:
+            known[same] = _Choices(call, groups, kin[likeness], compared)
+        choices.append(known[same])
     taken: dict[int, int] = {}
     partner: dict[int, int] = {}
-    for _, index, place in sorted(
-        (distance, index, place) for index, found in enumerate(options) for distance, place in found
-    ):
-        if index not in partner and place not in taken:
-            partner[index], taken[place] = place, index
+    nearest = [
+        (free[0], index) for index, each in enumerate(choices) if (free := each.first_free(taken))
+    ]
+    heapify(nearest)
+    while nearest:
+        distance, index = heappop(nearest)
+        free = choices[index].first_free(taken)
+        if free is not None and free[0] == distance:
+            partner[index], taken[free[1]] = free[1], index
+        elif free is not None:
+            heappush(nearest, (free[0], index))
     hopeless: set[int] = set()
-    for index, found in enumerate(options):
-        if found and index not in partner:
-            _make_room(index, options, partner, taken, hopeless)
+    for index, each in enumerate(choices):
+        if len(taken) == len(groups):
+            break
+        if index not in partner and id(each) not in hopeless:
+            _make_room(index, choices, partner, taken, hopeless)
     return partner
 
 
 def _make_room(
     index: int,
-    options: Sequence[Sequence[tuple[object, int]]],
+    choices: Sequence[_Choices],
     partner: dict[int, int],
     taken: dict[int, int],
     hopeless: set[int],
 ) -> None:
     """Match one more record by moving others to another choice, where that leaves nobody without.
 
-    An augmenting path, searched breadth first. Groups that one search in vain has seen can help no
-    later one, so all searches together look at each pair once.
+    An augmenting path, searched breadth first. Choices that one search has looked through in vain
+    can help no later one, and in one search none is looked through twice.
     """
     came_from: dict[int, int] = {}
+    seen: set[int] = set()
     waiting = deque([index])
     while waiting:
         asking = waiting.popleft()
-        for _, place in options[asking]:
-            if place in came_from or place in hopeless:
+        if id(choices[asking]) in seen or id(choices[asking]) in hopeless:
+            continue
+        seen.add(id(choices[asking]))
+        for place in choices[asking].places:
+            if place in came_from:
                 continue
             came_from[place] = asking
             if place in taken:
@@ -112,37 +151,151 @@ def _make_room(
                 partner[mover], taken[moving] = moving, mover
                 moving = left
             return
-    hopeless.update(came_from)
+    hopeless.update(seen)
 
 
-def _options(call: Call, groups: Sequence[list[Call]]) -> list[tuple[tuple[int, ...], int]]:
-    """Find the groups that may be this very call, nearest first."""
-    found: list[tuple[tuple[int, ...], int]] = []
+# Groups as sure to be one call with a newcomer, times apart: when their surest members began, and
+# the groups' indexes, by time.
+_Ring: TypeAlias = "list[tuple[int, int]]"
+
+
+def _rings(call: Call, groups: Sequence[list[Call]], compared: _Compared) -> list[_Ring]:
+    """Sort groups by how sure it is that they are one call with this one, the surest first."""
+    rings: defaultdict[tuple[int, bool], _Ring] = defaultdict(list)
     for place, group in enumerate(groups):
-        distances = [_distance(call, member) for member in group]
-        if None not in distances:
-            found.append((min(each for each in distances if each is not None), place))
-    return sorted(found)
+        kinships = [compared.kinship(call, member) for member in group]
+        known = [each for each in kinships if each is not None]
+        if len(known) < len(group):
+            continue
+        surest = min(known)
+        rings[surest] += [
+            (member.started_ns, place)
+            for member, kinship in zip(group, kinships, strict=True)
+            if kinship == surest
+        ]
+    return [sorted(rings[kinship]) for kinship in sorted(rings)]
 
 
-def _distance(left: Call, right: Call) -> tuple[int, ...] | None:
-    """Say how far two records are from being one call; None where they cannot be."""
-    if max(left.started_ns, right.started_ns) > min(left.ended_ns, right.ended_ns):
-        return None
-    apart = (abs(left.started_ns - right.started_ns), abs(left.ended_ns - right.ended_ns))
-    # A span that is wider than the call may well be outside the call's step.
-    other_step = left.step_id != right.step_id and not (left.borrowed or right.borrowed)
+class _Choices:
+    """The groups that may be one call with any of several newcomers that nothing tells apart."""
+
+    def __init__(
+        self,
+        call: Call,
+        groups: Sequence[list[Call]],
+        rings: Sequence[_Ring],
+        compared: _Compared,
+    ) -> None:
+        self._call = call
+        self._groups = groups
+        self._rings = rings
+        self._compared = compared
+        self._ahead = self._nearest_first()
+        self._next = next(self._ahead, None)
+
+    @cached_property
+    def places(self) -> list[int]:
+        """The groups' indexes, nearest first."""
+        return [place for _, place in self._nearest_first()]
+
+    def first_free(self, taken: Container[int]) -> tuple[_Distance, int] | None:
+        """Return the nearest group that is not taken; what is taken once stays so."""
+        while self._next is not None and self._next[1] in taken:
+            self._next = next(self._ahead, None)
+        return self._next
+
+    def _nearest_first(self) -> Iterator[tuple[_Distance, int]]:
+        for ring in self._rings:
+            yield from self._outwards(ring)
+
+    def _outwards(self, ring: _Ring) -> Iterator[tuple[_Distance, int]]:
+        """Go through a ring from the call's own time to both sides.
+
+        A record is at least as far away as its beginning. So what was found nearer than the next
+        beginning is nearest.
+        """
+        start = self._call.started_ns
+        after = bisect_left(ring, (start,))
+        before = after - 1
+        found: list[tuple[_Distance, int]] = []
+        seen: set[int] = set()
+        while before >= 0 or after < len(ring):
+            gap_before = start - ring[before][0] if before >= 0 else None
+            gap_after = ring[after][0] - start if after < len(ring) else None
+            if gap_before is None or (gap_after is not None and gap_after <= gap_before):
+                gap, place = gap_after or 0, ring[after][1]
+                after += 1
+            else:
+                gap, place = gap_before, ring[before][1]
+                before -= 1
+            while found and found[0][0][2] < gap:
+                yield heappop(found)
+            if place in seen:
+                continue
+            seen.add(place)
+            distances = [self._compared.distance(self._call, each) for each in self._groups[place]]
+            if None not in distances:
+                nearest = min(each for each in distances if each is not None)
+                heappush(found, (nearest, place))
+        while found:
+            yield heappop(found)
+
+
+class _Compared:
+    """Says how far two records are from being one call, and remembers it but for their times."""
+
+    def __init__(self) -> None:
+        self._likenesses: dict[object, int] = {}
+        self._of: dict[str, int] = {}
+        self._kinships: dict[tuple[int, int], tuple[int, bool] | None] = {}
+
+    def likeness(self, call: Call) -> int:
+        """Return a number that records have in common which only their times tell apart."""
+        number = self._of.get(call.span_id)
+        if number is None:
+            said = (call.step_id, call.model, call.response_id, call.usage)
+            number = self._likenesses.setdefault(said, len(self._likenesses))
+            self._of[call.span_id] = number
+        return number
+
+    def kinship(self, left: Call, right: Call) -> tuple[int, bool] | None:
+        """Say how sure it is that two records are one call; None where they cannot be."""
+        pair = (self.likeness(left), self.likeness(right))
+        if pair not in self._kinships:
+            self._kinships[pair] = _kinship(left, right)
+        return self._kinships[pair]
+
+    def distance(self, left: Call, right: Call) -> _Distance | None:
+        """Say how far two records are from being one call; None where they cannot be."""
+        if max(left.started_ns, right.started_ns) > min(left.ended_ns, right.ended_ns):
+            return None
+        kinship = self.kinship(left, right)
+        if kinship is None:
+            return None
+        apart = (abs(left.started_ns - right.started_ns), abs(left.ended_ns - right.ended_ns))
+        # Believe the clock, but only where it leaves no doubt.
+        if kinship[0] == _BY_TIME and max(apart) > _CLOSE_NS and not _one_holds_other(left, right):
+            return None
+        return (*kinship, sum(apart))
+
+
+def _kinship(left: Call, right: Call) -> tuple[int, bool] | None:
+    """Say how sure it is that two records are one call, times apart; None where they cannot be."""
+    # A span that is wider than the call may well be outside the call's step, and one that was made
+    # after the fact does not know it.
+    other_step = left.step_id != right.step_id
     if left.response_id and left.response_id == right.response_id:
-        return (0, other_step, sum(apart))
-    if other_step or not _same_model(left.model, right.model):
+        return (_BY_ID, other_step)
+    if other_step and not (
+        left.borrowed or right.borrowed or left.step_id is None or right.step_id is None
+    ):
+        return None
+    if not _same_model(left.model, right.model):
         return None
     same_usage = _same_usage(left.usage, right.usage)
-    if same_usage:
-        return (1, 0, sum(apart))
-    # One of them says nothing of usage: believe the clock, but only where it leaves no doubt.
-    if same_usage is None and (max(apart) <= _CLOSE_NS or _one_holds_other(left, right)):
-        return (2, 0, sum(apart))
-    return None
+    if same_usage is None:
+        return (_BY_TIME, other_step)
+    return (_BY_USAGE, other_step) if same_usage else None
 
 
 def _one_holds_other(left: Call, right: Call) -> bool:

@@ -88,6 +88,7 @@ REPLAYED: Final = "spanflow.replayed"
 
 # Totals: ours, so never under gen_ai.usage.
 USAGE_PREFIX: Final = "spanflow.usage."
+USAGE_LLM_CALLS: Final = "spanflow.usage.llm_calls"
 USAGE_TOTAL_TOKENS: Final = "spanflow.usage.total_tokens"
 USAGE_FLAGS: Final = "spanflow.usage.flags"
 

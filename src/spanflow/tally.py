@@ -11,7 +11,7 @@ Three rules decide what counts (`judge`):
    instead.
 2. *Duplicate.* Two instrumentations may each report one call, neither inside the other. Such
    records are matched one to one between instrumentation scopes, and the one that knows more
-   counts.
+   counts: usage first, then the step, then the rest.
 3. *Everything else counts.* Two equal records of one scope are two calls.
 
 The answer depends on what the records say, never on their order.
@@ -290,6 +290,9 @@ def _richness(call: Call) -> tuple[object, ...]:
     usage = call.usage
     known = sum(getattr(usage, name) is not None for name in _TOKEN_FIELDS)
     return (
+        usage.known,
+        # Else the step would seem to have spent nothing.
+        call.step_id is not None,
         known + (usage.cost_usd is not None),
         -len(usage.flags),
         # Where one leaves cached tokens out of the input, the larger number is the whole.

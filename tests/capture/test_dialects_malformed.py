@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spanflow.capture import dialects
+from spanflow.capture.dialects import content, kinds, langfuse, langsmith, litellm, names
 from spanflow.tally import Usage
 
 
@@ -28,6 +29,21 @@ def test_malformed_details_are_unknown(details):
     assert not reading.usage.known
 
 
+@pytest.mark.parametrize(
+    "details",
+    ["{'input_token_details': 7}", '{"input_token_details": {"cache_read": "7"}}', "{1: 2}"],
+)
+def test_malformed_parts_of_details_are_unknown(details):
+    reading = read(
+        {
+            "langsmith.span.kind": "llm",
+            "langsmith.metadata.usage_metadata": details,
+            "metadata.usage_object": details,
+        }
+    )
+    assert not reading.usage.known
+
+
 def text_in(table):
     """Every piece of text in a table of keys, keys included."""
     if isinstance(table, str):
@@ -39,10 +55,19 @@ def text_in(table):
     return set()
 
 
-TABLES = {name: value for name, value in vars(dialects).items() if name.strip("_").isupper()}
-KEYS = sorted(text_in(tuple(TABLES.values())))
-KINDS = sorted(TABLES["_KINDS"])
-SAID = sorted(text_in(tuple(TABLES["_KINDS"].values())))
+FAMILIES = (content, kinds, langfuse, langsmith, litellm, names)
+KEYS = sorted(
+    text_in(
+        tuple(
+            value
+            for family in FAMILIES
+            for name, value in vars(family).items()
+            if name.strip("_").isupper()
+        )
+    )
+)
+KINDS = sorted(kinds.KINDS)
+SAID = sorted(text_in(tuple(kinds.KINDS.values())))
 anything = st.recursive(
     st.none()
     | st.booleans()

@@ -2,13 +2,15 @@
 
 Each gets a virtual environment of its own, because instrumentors share entry-point names. The
 environments are kept between runs in a cache outside the repository, and brought up to date with
-this checkout each time.
+this checkout each time. What was seen in each goes to that cache, too: `interop/matrix.py` makes
+the page of it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +21,22 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spanflow" / "interop"
+OURS = ("langgraph", "langchain-core", "opentelemetry-sdk")
+
+REPORTED = """
+    SELECT
+        scope,
+        count(*) AS calls,
+        count(*) FILTER (counted) AS counted,
+        count(step_id) AS in_step,
+        count(input_tokens) > 0 AS input_tokens,
+        count(output_tokens) > 0 AS output_tokens,
+        count(cache_read_tokens) > 0 AS cache_read_tokens,
+        count(reasoning_tokens) > 0 AS reasoning_tokens,
+        count(cost_usd) > 0 AS cost_usd,
+        count(time_to_first_token_ms) > 0 AS time_to_first_token_ms
+    FROM llm_calls GROUP BY scope ORDER BY scope
+"""
 
 
 def environment(name, packages):
@@ -35,14 +53,25 @@ def environment(name, packages):
     return home / "bin"
 
 
+def versions(programs, names):
+    """The versions of some packages in an environment."""
+    ask = (
+        "import json, sys; from importlib.metadata import version;"
+        "print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
+    )
+    command = [programs / "python", "-c", ask, *names]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(told.stdout)
+
+
 @pytest.fixture(scope="module")
 def run_beside(tmp_path_factory):
     """Run an app of ours beside other packages; gives its own books and the ledger."""
     opened = []
 
-    def run(app, name, packages, **variables):
-        programs = environment(name, packages)
-        folder = tmp_path_factory.mktemp(name)
+    def run(beside):
+        programs = environment(beside.environment, beside.packages)
+        folder = tmp_path_factory.mktemp(beside.environment)
         clean = {
             variable: value
             for variable, value in os.environ.items()
@@ -56,12 +85,12 @@ def run_beside(tmp_path_factory):
             "OTEL_TRACES_EXPORTER": "none",
             "OTEL_METRICS_EXPORTER": "none",
             "OTEL_LOGS_EXPORTER": "none",
-            **variables,
+            **beside.variables,
         }
         command = [
             programs / "opentelemetry-instrument",
             programs / "python",
-            ROOT / "interop" / app,
+            ROOT / "interop" / beside.app,
         ]
         ran = subprocess.run(
             command, env=variables, cwd=folder, capture_output=True, text=True, check=False
@@ -72,8 +101,28 @@ def run_beside(tmp_path_factory):
         list_all = [programs / "spanflow", "ls"]
         subprocess.run(list_all, env=variables, cwd=folder, capture_output=True, check=True)
         opened.append(duckdb.connect(str(ledger), read_only=True))
-        return json.loads(ran.stdout), opened[-1]
+        note(beside, programs, opened[-1])
+        return json.loads(ran.stdout.splitlines()[-1]), opened[-1]
 
     yield run
     for each in opened:
         each.close()
+
+
+def note(beside, programs, ledger):
+    """Write down what was seen."""
+    names = [re.split(r"[\[<>=]", package)[0] for package in beside.packages]
+    reported = ledger.sql(REPORTED)
+    seen = {
+        "name": beside.name,
+        "app": beside.app,
+        "versions": versions(programs, names),
+        "ours": versions(programs, OURS),
+        "scopes": [dict(zip(reported.columns, row, strict=True)) for row in reported.fetchall()],
+        "because": ledger.sql(
+            "SELECT DISTINCT not_counted_because FROM llm_calls WHERE NOT counted ORDER BY ALL"
+        ).fetchall(),
+    }
+    folder = CACHE / "seen"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{beside.name}.json").write_text(json.dumps(seen, indent=1))

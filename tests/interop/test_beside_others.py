@@ -1,28 +1,14 @@
-"""A graph beside another framework instrumentor: tokens count once and steps stay right."""
+"""A graph beside others who report its calls: tokens count once and steps stay right."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
 import pytest
+from instrumentors import GRAPH
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]
 
-# What stands beside us, and what it does not report of LangChain's calls.
-BESIDE = {
-    "nobody": (),
-    "openinference": ("openinference-instrumentation-langchain>=0.1.80",),
-    "openllmetry": ("opentelemetry-instrumentation-langchain>=0.62",),
-    # Only pre-releases exist, and a lower bound that names one lets the installer take them.
-    "official": ("opentelemetry-instrumentation-genai-langchain>=1.3b0",),
-}
-UNREPORTED = {"openllmetry": {"reasoning_tokens"}}
-SCOPES = {
-    "nobody": "spanflow",
-    "openinference": "openinference.instrumentation.langchain",
-    "openllmetry": "opentelemetry.instrumentation.langchain",
-    "official": "opentelemetry.instrumentation.genai.langchain",
-}
 TOKENS = (
     "input_tokens",
     "output_tokens",
@@ -32,17 +18,16 @@ TOKENS = (
 )
 
 
-@pytest.fixture(scope="module", params=sorted(BESIDE))
+@pytest.fixture(scope="module", params=GRAPH, ids=lambda beside: beside.name)
 def outcome(request, run_beside):
-    """The name of who stands beside us, the app's own books, and the ledger."""
-    books, ledger = run_beside("graph_app.py", request.param, BESIDE[request.param])
-    return request.param, books, ledger
+    """Who stands beside us, the app's own books, and the ledger."""
+    return request.param, *run_beside(request.param)
 
 
-def test_the_other_one_was_there(outcome):
-    name, _, ledger = outcome
-    scopes = ledger.sql("SELECT DISTINCT scope FROM records WHERE kind = 'llm' ORDER BY ALL")
-    assert (SCOPES[name],) in scopes.fetchall()
+def test_the_others_were_there(outcome):
+    beside, _, ledger = outcome
+    scopes = ledger.sql("SELECT DISTINCT scope FROM records WHERE kind = 'llm'").fetchall()
+    assert {scope for (scope,) in scopes} == beside.scopes
 
 
 def test_steps_stay_right(outcome):
@@ -67,8 +52,8 @@ def test_a_retried_step_is_one_step_of_two_attempts(outcome):
 
 
 def test_tokens_count_once_where_they_were_spent(outcome):
-    name, books, ledger = outcome
-    kept = [field for field in TOKENS if field not in UNREPORTED.get(name, ())]
+    beside, books, ledger = outcome
+    kept = [field for field in TOKENS if field not in beside.unreported]
     sums = ", ".join(f"coalesce(sum(llm_calls.{field}), 0)" for field in kept)
     rows = ledger.sql(
         f"""
@@ -123,3 +108,9 @@ def test_nothing_that_was_said_is_kept_unless_asked_for(outcome):
     rows = ledger.sql("SELECT * FROM records").fetchall()
     assert rows
     assert not [row for row in rows if "shall we live" in str(row) or "Shibuya" in str(row)]
+
+
+def test_spans_ledger_and_frameworks_agree(outcome):
+    beside, _, ledger = outcome
+    reasons = ledger.sql("SELECT DISTINCT reason FROM usage_conflicts").fetchall()
+    assert {reason for (reason,) in reasons} <= beside.conflicts

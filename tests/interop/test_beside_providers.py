@@ -3,53 +3,21 @@
 from __future__ import annotations
 
 import pytest
+from instrumentors import PROVIDER
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]
 
-OPENINFERENCE = (
-    "langchain-openai>=1",
-    "openinference-instrumentation-langchain>=0.1.80",
-    "openinference-instrumentation-openai>=0.1.66",
-)
-OFFICIAL = ("langchain-openai>=1", "opentelemetry-instrumentation-genai-openai>=1.3b0")
 
-# The environment, its packages, the instrumentors left out of it, and who reports calls there.
-BESIDE = {
-    "client and framework": (
-        "provider-openinference",
-        OPENINFERENCE,
-        "",
-        {"openinference.instrumentation.langchain", "openinference.instrumentation.openai"},
-    ),
-    "client only": (
-        "provider-openinference",
-        OPENINFERENCE,
-        "langchain",
-        {"spanflow", "openinference.instrumentation.openai"},
-    ),
-    "official client": (
-        "provider-official",
-        OFFICIAL,
-        "",
-        {"spanflow", "opentelemetry.instrumentation.genai.openai"},
-    ),
-}
-
-
-@pytest.fixture(scope="module", params=sorted(BESIDE))
+@pytest.fixture(scope="module", params=PROVIDER, ids=lambda beside: beside.name)
 def outcome(request, run_beside):
-    """Who reports calls, the provider's own books, and the ledger."""
-    name, packages, without, scopes = BESIDE[request.param]
-    books, ledger = run_beside(
-        "provider_app.py", name, packages, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=without
-    )
-    return scopes, books, ledger
+    """Who stands beside us, the provider's own books, and the ledger."""
+    return request.param, *run_beside(request.param)
 
 
 def test_everybody_expected_reported_calls(outcome):
-    scopes, _, ledger = outcome
+    beside, _, ledger = outcome
     found = ledger.sql("SELECT DISTINCT scope FROM records WHERE kind = 'llm'").fetchall()
-    assert {scope for (scope,) in found} == scopes
+    assert {scope for (scope,) in found} == beside.scopes
 
 
 def test_what_the_provider_answered_counts_once(outcome):
@@ -82,3 +50,9 @@ def test_what_does_not_count_says_why(outcome):
     _, _, ledger = outcome
     rows = ledger.sql("SELECT DISTINCT not_counted_because FROM llm_calls WHERE NOT counted")
     assert {because for (because,) in rows.fetchall()} <= {"nested", "duplicate"}
+
+
+def test_spans_ledger_and_frameworks_agree(outcome):
+    beside, _, ledger = outcome
+    reasons = ledger.sql("SELECT DISTINCT reason FROM usage_conflicts").fetchall()
+    assert {reason for (reason,) in reasons} <= beside.conflicts

@@ -31,6 +31,7 @@ VIEWS = {
     "graphs": 1,
     "spans": 7,
     "diagnostics": 4,
+    "usage_conflicts": 1,
 }
 
 
@@ -56,7 +57,7 @@ def published(ledger: Path, make) -> Path:
             {"kind": "graph", "graph_version": "f" * 16, "name": "g", "nodes": [], "edges": []},
             make.turn(1, status="paused", graph_version="f" * 16),
             make.step(2, "a", superstep=1, events=[noted]),
-            make.llm(3, 2, (10, 5), at=1),
+            make.llm(3, 2, (10, 5), at=1, total_tokens=3, usage_flags=["inconsistent_total"]),
             make.tool(4, 2),
             make.step(5, "confirm", at=2, superstep=2, status="waiting", events=[asked]),
             make.turn(6, at=9, turn_kind="resume"),

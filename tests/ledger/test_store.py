@@ -18,7 +18,7 @@ from spanflow.ledger.store import migrations, open_store
 DOCS = Path(__file__).parents[2] / "docs"
 VIEWS = (
     "engagements", "turns", "steps", "llm_calls", "tool_calls", "events", "waits", "transitions",
-    "handoffs", "graphs", "spans", "diagnostics",
+    "handoffs", "graphs", "spans", "diagnostics", "usage_conflicts",
 )  # fmt: skip
 MACROS = {
     "status_history": "status_history('e1')",

@@ -185,24 +185,24 @@ class OpenCall:
         if self.scope is None or self.scope.turn is None:
             return
         owner = self.scope.step or self.scope.turn
-        if usage is None:
-            if self.kind == "tool":
-                owner.calls.tool_calls += 1
-            owner.calls.add_parent(self.span_id, self.parent_span_id)
-            return
-        owner.calls.add(
-            Call(
-                span_id=self.span_id,
-                parent_span_id=self.parent_span_id,
-                scope=SCOPE_NAME,
-                step_id=self.scope.step.span_id if self.scope.step is not None else None,
-                model=self.fields.get("model"),
-                response_id=self.fields.get("response_id"),
-                started_ns=self.started_ns,
-                ended_ns=ended_ns,
-                usage=usage,
-            )
+        is_tool = self.kind == "tool"
+        call = Call(
+            span_id=self.span_id,
+            parent_span_id=None if is_tool else self.parent_span_id,
+            scope=SCOPE_NAME,
+            step_id=self.scope.step.span_id if self.scope.step is not None else None,
+            model=self.fields.get("name" if is_tool else "model"),
+            response_id=self.fields.get("call_id" if is_tool else "response_id"),
+            started_ns=self.started_ns,
+            ended_ns=ended_ns,
+            usage=usage or Usage(),
         )
+        if usage is not None:
+            owner.calls.add(call)
+            return
+        if is_tool:
+            owner.calls.add_tool(call)
+        owner.calls.add_parent(self.span_id, self.parent_span_id)
 
     def _write(
         self,

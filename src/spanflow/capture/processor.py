@@ -171,21 +171,22 @@ def _take(span: ReadableSpan, runtime: Runtime) -> None:
 
 
 def _count(record: dict[str, Any], reading: Reading | None, owner: Turn | Step) -> None:
-    if reading is not None and reading.kind in ("llm", "embeddings"):
-        owner.calls.add(
-            Call(
-                span_id=record["span_id"],
-                parent_span_id=record.get("parent_span_id"),
-                scope=record.get("scope") or "",
-                step_id=record.get("step_id"),
-                model=record.get("model"),
-                response_id=record.get("response_id"),
-                started_ns=record["started_ns"],
-                ended_ns=record["ended_ns"],
-                usage=reading.usage,
-            )
+    kind = reading.kind if reading is not None else None
+    is_tool = kind == "tool"
+    if reading is not None and kind != "retrieval":
+        call = Call(
+            span_id=record["span_id"],
+            parent_span_id=None if is_tool else record.get("parent_span_id"),
+            scope=record.get("scope") or "",
+            step_id=record.get("step_id"),
+            model=record.get("name" if is_tool else "model"),
+            response_id=record.get("call_id" if is_tool else "response_id"),
+            started_ns=record["started_ns"],
+            ended_ns=record["ended_ns"],
+            usage=reading.usage,
         )
-        return
-    if reading is not None and reading.kind == "tool":
-        owner.calls.tool_calls += 1
+        if not is_tool:
+            owner.calls.add(call)
+            return
+        owner.calls.add_tool(call)
     owner.calls.add_parent(record["span_id"], record.get("parent_span_id"))

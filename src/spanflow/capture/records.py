@@ -13,7 +13,7 @@ import orjson
 
 from spanflow import semconv
 from spanflow.capture.content import captures_content
-from spanflow.capture.dialects import is_content
+from spanflow.capture.dialects import is_content, told_usage
 from spanflow.capture.payload import (
     clean,
     clean_path,
@@ -87,6 +87,8 @@ _READ = {
     "goal": clean_path,
 }
 """How a text of these fields is read where it is no plain name."""
+_KEPT = {semconv.STEP_CACHED, semconv.TURN_INTERRUPT_IDS}
+"""Attributes of turns and steps that their records repeat, beside the totals."""
 _WORDS = {
     "turn_id",
     "step_id",
@@ -164,9 +166,12 @@ def record_of(
             if not _is_cause(link)
         ] or None
     ours = scope == SCOPE_NAME
-    # Another language's turns and steps, told in our words, are turns and steps.
-    if reading is None and (
-        ours or semconv.TURN_KIND in attributes or semconv.STEP_NAME in attributes
+    # Another language's turns and steps, told in our words, are turns and steps. So they are where
+    # somebody wrote a call's numbers onto them.
+    if (
+        semconv.TURN_KIND in attributes
+        or semconv.STEP_NAME in attributes
+        or (ours and (reading is None or semconv.GEN_AI_WORKFLOW_NAME in attributes))
     ):
         _ours(span, attributes, record, limit, content=content or ours)
         return record
@@ -177,7 +182,8 @@ def record_of(
             record["attempt"] = attempt
         record |= _said_by_us(attributes, reading)
     else:
-        record |= {"kind": "span", "name": clean(span.name)}
+        # Most spans tell none; an agent's tells what it believes its calls spent.
+        record |= {"kind": "span", "name": clean(span.name), **usage_fields(told_usage(attributes))}
     failed = span.status.status_code.name == "ERROR"
     status = attributes.get(semconv.CALL_STATUS)
     record["status"] = _word(status) if status else "error" if failed else "ok"
@@ -282,10 +288,6 @@ def _ours(
         text = attributes.get(semconv.ENGAGEMENT_METADATA)
         if isinstance(text, str):
             record["metadata"] = jsonable(_parsed(text), limit)
-        waits = attributes.get(semconv.TURN_INTERRUPT_IDS)
-        if isinstance(waits, tuple):
-            ids = [clean(wait) for wait in cast("tuple[object, ...]", waits)]
-            record["attributes"] = {semconv.TURN_INTERRUPT_IDS: ids}
     elif semconv.STEP_NAME in attributes:
         record["kind"] = "step"
         _copy(attributes, _STEP_FIELDS, record)
@@ -296,11 +298,14 @@ def _ours(
             causes += [clean(one) for one in cast("tuple[object, ...]", earlier)]
         if causes:
             record["triggered_by"] = causes
-        if semconv.STEP_CACHED in attributes:
-            record["attributes"] = {semconv.STEP_CACHED: True}
     else:
         record["kind"] = "workflow"
         _copy(attributes, _WORKFLOW_FIELDS, record)
+    record["attributes"] = {
+        key: json_payload(value, limit)
+        for key, value in attributes.items()
+        if key in _KEPT or key.startswith(semconv.USAGE_PREFIX)
+    } or None
     if record.get("status") == "failed":
         record["error_message"] = free_text(span.status.description or "", limit) or None
     record["events"] = _events(span, limit, content=content)

@@ -262,7 +262,7 @@ class Step:
                 lineage.note_step(turn.span_id, self.superstep, self.trace_id, self.span_id)
             if self._calls is not None:
                 around = (step.totals for step in self._ancestors())
-                self._calls.settle(self.totals, turn.totals, *around)
+                self._calls.settle(turn.calls, self.totals, turn.totals, *around)
         self._write()
 
     def _ancestors(self) -> list[Step]:
@@ -293,8 +293,9 @@ class Step:
             fields["error_type"], fields["error_message"] = kind, text
             attributes[semconv.ERROR_TYPE] = kind
             self.span.set_status(Status(StatusCode.ERROR, text[:LONGEST_STATUS]))
-        if self._totals is not None:
-            attributes |= usage_attributes(self._totals)
+        if self._totals is not None and (spent := usage_attributes(self._totals)):
+            attributes |= spent
+            fields["attributes"] = {**self.base.get("attributes", {}), **spent}
         self.span.set_attributes(attributes)
         self.span.end(self.ended_ns)
         self.error = self.inner_error = None

@@ -245,7 +245,7 @@ class Turn(Frame):
             self._close_steps("cancelled", None)
             self.ended = True
         ended_ns = time.time_ns()
-        self.calls.settle(self.totals)
+        self.calls.settle(None, self.totals)
         fields: dict[str, Any] = {"phase": "end", "ended_ns": ended_ns, "status": outcome}
         if outcome == "failed" and error is not None:
             if self.failed is None:
@@ -254,12 +254,11 @@ class Turn(Frame):
             fields["error_type"], fields["error_message"] = kind, text
             self.span.set_attribute(semconv.ERROR_TYPE, kind)
             self.span.set_status(Status(StatusCode.ERROR, text[:LONGEST_STATUS]))
-        self.span.set_attributes(self._end_attributes(outcome))
+        # That there were none is told too: a call that comes late is then known to be missing here.
+        spent = usage_attributes(self.totals) or {semconv.USAGE_LLM_CALLS: 0}
         waits = self._wait_attributes()
-        self.span.set_attributes(waits)
+        self.span.set_attributes(self._end_attributes(outcome) | spent | waits)
         waits.pop(semconv.TURN_INTERRUPTS, None)
-        if waits:
-            fields["attributes"] = waits
         self.span.end(ended_ns)
         scopes.turns.pop(self.span_id, None)
         self.runtime.record(
@@ -267,6 +266,7 @@ class Turn(Frame):
                 **self.base,
                 **fields,
                 "goals": self.goals or None,
+                "attributes": spent | waits,
                 "events": self.events.as_records(),
             }
         )
@@ -282,7 +282,7 @@ class Turn(Frame):
             attributes[semconv.TURN_GOALS_REACHED] = self.goals_reached
         if dropped_at is not None:
             attributes[semconv.TURN_DROPPED_AT] = dropped_at
-        return attributes | usage_attributes(self.totals)
+        return attributes
 
     def _wait_attributes(self) -> dict[str, AttributeValue]:
         """Return the ids of what is asked, and the questions where content is captured."""

@@ -8,6 +8,8 @@ from spanflow import semconv
 from spanflow.tally import Totals, judge
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from opentelemetry.util.types import AttributeValue
 
     from spanflow.tally import Call
@@ -16,45 +18,93 @@ __all__ = ["CallLog", "usage_attributes"]
 
 _MOST_PARENTS = 10_000
 """Parents remembered of others' spans in one place; past that, nesting is left to the ledger."""
+_MOST_SETTLED = 10_000
+"""Calls remembered of a turn's steps; past that, reports without a step are left to the ledger."""
+
+
+class _Reported:
+    """Reports of calls of one kind, and the calls that other places have counted already."""
+
+    __slots__ = ("calls", "scopes", "settled")
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.scopes: set[str] = set()
+        self.settled: list[Call] = []
+
+    def add(self, call: Call) -> None:
+        self.calls.append(call)
+        self.scopes.add(call.scope)
+
+    def counted(self, parents: Mapping[str, str | None]) -> list[Call]:
+        """Return the calls that count, and forget all."""
+        calls, settled, scopes = self.calls, self.settled, len(self.scopes)
+        if not calls:
+            return []
+        self.calls, self.settled, self.scopes = [], [], set()
+        if scopes > 1 or settled or any(call.parent_span_id in parents for call in calls):
+            verdicts = judge([*calls, *settled], parents)
+            # What a step has counted stays there, even where a report without a step knows more.
+            taken = {verdicts[call.span_id].counted_by for call in settled}
+            return [
+                call
+                for call in calls
+                if verdicts[call.span_id].counted and call.span_id not in taken
+            ]
+        return calls
 
 
 class CallLog:
     """Calls reported from one place, by whoever reported them; judged once, as the place closes."""
 
-    __slots__ = ("_calls", "_parents", "_scopes", "tool_calls")
+    __slots__ = ("_calls", "_parents", "_tools")
 
     def __init__(self) -> None:
-        self._calls: list[Call] = []
+        self._calls = _Reported()
+        self._tools = _Reported()
         self._parents: dict[str, str | None] = {}
-        self._scopes: set[str] = set()
-        self.tool_calls = 0
 
     def add(self, call: Call) -> None:
         """Take in one inference call."""
-        self._calls.append(call)
-        self._scopes.add(call.scope)
+        self._calls.add(call)
         self._parents[call.span_id] = call.parent_span_id
+
+    def add_tool(self, call: Call) -> None:
+        """Take in one call of a tool.
+
+        Its `model` is the tool and its `response_id` the call's id. It has no parent: tools may
+        call tools, and both happened.
+        """
+        self._tools.add(call)
 
     def add_parent(self, span_id: str, parent_span_id: str | None) -> None:
         """Remember whose child a span is, so that a nested call is known as one."""
         if len(self._parents) < _MOST_PARENTS:
             self._parents[span_id] = parent_span_id
 
-    def settle(self, *into: Totals) -> None:
-        """Add what counts to each of `into`, and forget it."""
-        calls, self._calls = self._calls, []
-        tools, self.tool_calls = self.tool_calls, 0
-        if not calls and not tools:
-            return
-        if len(self._scopes) > 1 or any(call.parent_span_id in self._parents for call in calls):
-            verdicts = judge(calls, self._parents)
-            calls = [call for call in calls if verdicts[call.span_id].counted]
+    def settle(self, turn: CallLog | None, *into: Totals) -> None:
+        """Add what counts to each of `into`, and forget it.
+
+        Args:
+            turn: The turn's own log, for a step's. It keeps what counted here: who makes spans
+                after the fact (LangSmith) knows the turn and no step.
+            into: What to add to.
+        """
+        calls = self._calls.counted(self._parents)
+        tools = self._tools.counted({})
         for totals in into:
             for call in calls:
                 totals.add(call.usage)
-            totals.tool_calls += tools
+            totals.tool_calls += len(tools)
         self._parents.clear()
-        self._scopes.clear()
+        if turn is not None:
+            turn.remember(calls, tools)
+
+    def remember(self, calls: list[Call], tools: list[Call]) -> None:
+        """Keep what counted in one of the turn's steps, to know a report without a step by it."""
+        for reported, settled in ((self._calls, calls), (self._tools, tools)):
+            if len(reported.settled) < _MOST_SETTLED:
+                reported.settled += settled
 
 
 def usage_attributes(totals: Totals) -> dict[str, AttributeValue]:

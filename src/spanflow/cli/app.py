@@ -13,6 +13,7 @@ from spanflow.cli import (
     export,
     ingest,
     ls,
+    reconcile,
     retention,
     run_program,
     show,
@@ -45,6 +46,7 @@ app.command(
 app.command("purge")(retention.purge_engagements)
 app.command("forget")(retention.forget_engagements)
 app.command("audit")(audit.audit_engagements)
+app.command("reconcile")(reconcile.reconcile_usage)
 app.command("doctor")(doctor.examine_ledger)
 app.command("demo")(demo.demo)
 app.command("version")(version.print_version)

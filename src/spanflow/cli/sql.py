@@ -25,7 +25,7 @@ def ask(
     """Ask the ledger anything; it cannot be changed this way.
 
     Views: engagements, turns, steps, llm_calls, tool_calls, events, waits, transitions, graphs,
-    spans, diagnostics. It reaches no other file and no network.
+    spans, usage_conflicts, diagnostics. It reaches no other file and no network.
 
     Example: [bold]spanflow sql "SELECT status, count(*) FROM engagements GROUP BY ALL"[/bold]
     """

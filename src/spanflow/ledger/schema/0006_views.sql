@@ -880,3 +880,195 @@ SELECT 'refused_records' AS name, refused_records AS count FROM meta
 UNION ALL SELECT 'quarantined_segments', quarantined_segments FROM meta
 UNION ALL SELECT 'unknown_step_records', coalesce(sum(unknown_step_records), 0)::BIGINT FROM turn_facts
 UNION ALL SELECT 'lost_records', coalesce(sum(lost), 0)::BIGINT FROM losses;
+
+-- A number of one place, as its span told it when it ended: 0 where it told no call, null where it did not know.
+CREATE OR REPLACE MACRO on_span(told, number) AS
+    CASE
+        WHEN coalesce(TRY_CAST(json_extract_string(told, '$."spanflow.usage.llm_calls"') AS BIGINT), 0) = 0 THEN 0
+        ELSE TRY_CAST(json_extract_string(told, '$."spanflow.usage.' || number || '"') AS BIGINT)
+    END;
+
+-- Where spans, the ledger's sums and what frameworks say of their own do not agree. Costs are the ledger's alone.
+CREATE OR REPLACE VIEW usage_conflicts AS
+WITH RECURSIVE
+calls AS (
+    SELECT
+        engagement_id, turn_id, step_id, trace_id, span_id, parent_span_id, kind, scope, source, started_ns, ended_ns, counted,
+        not_counted_because, total_tokens
+    FROM records
+    WHERE kind IN ('llm', 'embeddings', 'tool') AND turn_id IS NOT NULL
+),
+reported AS (
+    SELECT
+        c.turn_id,
+        count(*) FILTER (c.kind <> 'tool') AS llm_reports,
+        count(*) FILTER (c.kind = 'tool') AS tool_reports,
+        bool_or(c.not_counted_because = 'duplicate') AS any_duplicate,
+        bool_or(c.not_counted_because IN ('nested', 'usage_on_nested')) AS any_nested,
+        bool_or(c.scope <> 'spanflow' OR c.source <> 'capture' OR c.ended_ns > f.ended_ns) AS any_late
+    FROM calls c
+    JOIN turn_facts f ON f.turn_id = c.turn_id
+    GROUP BY c.turn_id
+),
+turn_spans AS (
+    SELECT turn_id, attributes
+    FROM records
+    WHERE kind = 'turn' AND phase = 'end'
+        -- Told since this was written down, and by us.
+        AND json_extract_string(attributes, '$."spanflow.usage.llm_calls"') IS NOT NULL
+),
+places AS (
+    SELECT
+        'turn' AS what, f.engagement_id, f.turn_id, NULL::VARCHAR AS step_id, f.turn_id AS span_id, t.attributes AS told,
+        f.llm_calls, f.tool_calls, f.input_tokens, f.output_tokens, f.cache_read_tokens, f.cache_write_tokens,
+        f.reasoning_tokens, f.total_tokens
+    FROM turn_spans t
+    JOIN turn_facts f ON f.turn_id = t.turn_id
+    UNION ALL
+    SELECT
+        'step', s.engagement_id, s.turn_id, s.span_id, s.span_id, s.attributes, s.llm_calls, s.tool_calls,
+        s.used_input_tokens, s.used_output_tokens, s.used_cache_read_tokens, s.used_cache_write_tokens,
+        s.used_reasoning_tokens, s.used_total_tokens
+    FROM records s
+    SEMI JOIN turn_spans USING (turn_id)
+    WHERE s.kind = 'step' AND s.phase = 'end' AND (s.attributes IS NOT NULL OR s.llm_calls > 0 OR s.tool_calls > 0)
+),
+numbers AS (
+    SELECT
+        what, engagement_id, turn_id, step_id, span_id,
+        on_span(told, 'llm_calls') AS calls_on_spans,
+        llm_calls AS calls_in_ledger,
+        unnest([
+            {'field': 'llm_calls', 'on_spans': on_span(told, 'llm_calls'), 'in_ledger': llm_calls},
+            {
+                'field': 'tool_calls',
+                'on_spans': coalesce(TRY_CAST(json_extract_string(told, '$."spanflow.usage.tool_calls"') AS BIGINT), 0),
+                'in_ledger': tool_calls
+            },
+            {'field': 'input_tokens', 'on_spans': on_span(told, 'input_tokens'), 'in_ledger': input_tokens},
+            {'field': 'output_tokens', 'on_spans': on_span(told, 'output_tokens'), 'in_ledger': output_tokens},
+            {'field': 'cache_read_tokens', 'on_spans': on_span(told, 'cache_read_tokens'), 'in_ledger': cache_read_tokens},
+            {
+                'field': 'cache_write_tokens',
+                'on_spans': on_span(told, 'cache_write_tokens'),
+                'in_ledger': cache_write_tokens
+            },
+            {'field': 'reasoning_tokens', 'on_spans': on_span(told, 'reasoning_tokens'), 'in_ledger': reasoning_tokens},
+            {'field': 'total_tokens', 'on_spans': on_span(told, 'total_tokens'), 'in_ledger': total_tokens}
+        ]) AS number
+    FROM places
+),
+-- Agents and their like, which are no calls and tell what they believe their calls spent.
+agents AS (
+    SELECT engagement_id, turn_id, step_id, trace_id, span_id, input_tokens, output_tokens, total_tokens
+    FROM records
+    WHERE kind = 'span' AND coalesce(input_tokens, output_tokens, total_tokens) IS NOT NULL
+),
+-- UNION forgets repetitions, so a circle of parents ends.
+inside AS (
+    SELECT trace_id, span_id AS agent_id, span_id FROM agents
+    UNION
+    SELECT i.trace_id, i.agent_id, r.span_id
+    FROM inside i
+    JOIN records r ON r.trace_id = i.trace_id AND r.parent_span_id = i.span_id
+),
+agent_numbers AS (
+    SELECT
+        a.*,
+        unnest([
+            {'field': 'input_tokens', 'told': a.input_tokens, 'of_call': r.input_tokens},
+            {'field': 'output_tokens', 'told': a.output_tokens, 'of_call': r.output_tokens},
+            {'field': 'total_tokens', 'told': a.total_tokens, 'of_call': r.total_tokens}
+        ]) AS number,
+        r.scope,
+        coalesce(r.counted, false) AS counted
+    FROM agents a
+    JOIN inside i ON i.trace_id = a.trace_id AND i.agent_id = a.span_id
+    JOIN records r ON r.trace_id = i.trace_id AND r.span_id = i.span_id
+    WHERE r.kind IN ('llm', 'embeddings')
+),
+agent_sums AS (
+    SELECT
+        engagement_id, turn_id, step_id, trace_id, span_id, number.field AS field, number.told AS told, scope,
+        sum(number.of_call) AS by_scope,
+        sum(number.of_call) FILTER (counted) AS counted
+    FROM agent_numbers
+    GROUP BY ALL
+),
+nested_sums AS (
+    SELECT
+        o.engagement_id, o.turn_id, o.step_id, o.span_id, o.total_tokens, i.scope, sum(i.total_tokens) AS inside
+    FROM calls o
+    JOIN calls i ON i.trace_id = o.trace_id AND i.parent_span_id = o.span_id
+    WHERE o.counted AND o.kind <> 'tool' AND i.kind <> 'tool' AND i.not_counted_because = 'nested'
+    GROUP BY ALL
+)
+SELECT
+    n.engagement_id,
+    n.turn_id,
+    n.step_id,
+    n.span_id,
+    n.what,
+    n.number.field AS field,
+    n.number.on_spans AS on_spans,
+    n.number.in_ledger AS in_ledger,
+    CASE
+        WHEN t.llm_reports < on_span(s.attributes, 'llm_calls') THEN 'lost_record'
+        WHEN n.number.field = 'tool_calls' AND t.tool_reports < n.number.on_spans THEN 'lost_record'
+        WHEN t.turn_id IS NULL THEN 'lost_record'
+        WHEN n.calls_on_spans < n.calls_in_ledger AND t.any_late THEN 'late_span'
+        WHEN n.number.field = 'tool_calls' AND n.number.on_spans < n.number.in_ledger AND t.any_late THEN 'late_span'
+        WHEN t.any_duplicate THEN 'duplicate_scope'
+        WHEN t.any_nested THEN 'nested_span'
+        ELSE 'unexplained'
+    END AS reason
+FROM numbers n
+JOIN turn_spans s ON s.turn_id = n.turn_id
+LEFT JOIN reported t ON t.turn_id = n.turn_id
+-- None and unknown are told apart by the calls.
+WHERE coalesce(n.number.on_spans, 0) <> coalesce(n.number.in_ledger, 0)
+UNION ALL
+-- The parts' sum, and the total that is kept.
+SELECT
+    engagement_id, turn_id, step_id, span_id, 'call', 'total_tokens', coalesce(input_tokens, 0) + coalesce(output_tokens, 0),
+    total_tokens, 'inconsistent_total'
+FROM records
+WHERE kind IN ('llm', 'embeddings') AND counted AND json_contains(usage_flags, '"inconsistent_total"')
+UNION ALL
+SELECT engagement_id, turn_id, step_id, span_id, 'call', 'total_tokens', NULL::BIGINT, total_tokens, 'refused'
+FROM records
+WHERE kind IN ('llm', 'embeddings') AND counted AND json_contains(usage_flags, '"refused"')
+UNION ALL
+SELECT engagement_id, turn_id, step_id, span_id, 'call', 'total_tokens', NULL::BIGINT, NULL::BIGINT, 'missing_usage'
+FROM records
+WHERE kind IN ('llm', 'embeddings') AND counted AND status = 'ok'
+    AND coalesce(
+        input_tokens, output_tokens, total_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens
+    ) IS NULL
+    AND NOT coalesce(json_contains(usage_flags, '"refused"'), false)
+UNION ALL
+-- What the calls inside it told, and the outer one, which counts.
+SELECT engagement_id, turn_id, step_id, span_id, 'call', 'total_tokens', max(inside)::BIGINT, total_tokens, 'nested_span'
+FROM nested_sums
+GROUP BY engagement_id, turn_id, step_id, span_id, total_tokens
+HAVING max(inside) <> total_tokens
+UNION ALL
+-- What another scope told of a call, and what the nearest call that counts told.
+SELECT
+    d.engagement_id, d.turn_id, d.step_id, d.span_id, 'call', 'total_tokens', d.total_tokens,
+    arg_min(c.total_tokens, abs(c.started_ns - d.started_ns)), 'duplicate_scope'
+FROM calls d
+JOIN calls c
+    ON c.turn_id = d.turn_id AND c.counted AND c.scope <> d.scope AND c.kind = d.kind
+    AND c.started_ns <= d.ended_ns AND d.started_ns <= c.ended_ns
+WHERE d.not_counted_because = 'duplicate' AND d.kind <> 'tool' AND d.total_tokens IS NOT NULL
+GROUP BY d.engagement_id, d.turn_id, d.step_id, d.span_id, d.total_tokens
+HAVING NOT bool_or(c.total_tokens = d.total_tokens)
+UNION ALL
+-- What an agent told, and what counts of the calls inside it; where it agrees with any one scope, nothing is wrong.
+SELECT
+    engagement_id, turn_id, step_id, span_id, 'agent', field, told::BIGINT, sum(counted)::BIGINT, 'framework_total'
+FROM agent_sums
+WHERE told IS NOT NULL
+GROUP BY engagement_id, turn_id, step_id, trace_id, span_id, field, told
+HAVING sum(counted) IS DISTINCT FROM told AND NOT bool_or(by_scope = told);
