@@ -89,10 +89,12 @@ REPLAYED: Final = "spanflow.replayed"
 USAGE_PREFIX: Final = "spanflow.usage."
 USAGE_TOTAL_TOKENS: Final = "spanflow.usage.total_tokens"
 USAGE_FLAGS: Final = "spanflow.usage.flags"
+USAGE_COST_USD: Final = "spanflow.usage.cost_usd"
 
 # Calls and payloads.
 CALL_STATUS: Final = "spanflow.call.status"
 CALL_ATTEMPT: Final = "spanflow.call.attempt"
+CALL_CALLER: Final = "spanflow.call.caller"
 PAYLOAD_TRUNCATED: Final = "spanflow.payload.truncated"
 PAYLOAD_ORIGINAL_SIZE: Final = "spanflow.payload.original_size"
 

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry import trace
-from opentelemetry.context import get_value
+from opentelemetry.context import create_key, get_value, set_value
 from opentelemetry.util.genai.handler import (  # pyright: ignore[reportMissingTypeStubs]
     TelemetryHandler,
 )
@@ -24,12 +24,13 @@ from opentelemetry.util.genai.utils import (  # pyright: ignore[reportMissingTyp
 
 from spanflow import semconv
 from spanflow.capture import redact
-from spanflow.capture.events import LONGEST_STATUS, told_by
+from spanflow.capture.caller import caller
+from spanflow.capture.events import LONGEST_STATUS, Event, Events, told_by
 from spanflow.capture.payload import Payload, clean, identifier, payload_of
 from spanflow.capture.records import usage_fields
 from spanflow.capture.runtime import SCOPE_NAME, Runtime, span_ids
 from spanflow.guard import diagnose, report
-from spanflow.tally import Call, Usage
+from spanflow.tally import Call, Totals, Usage
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -40,14 +41,20 @@ if TYPE_CHECKING:
     from spanflow.capture.redact import Redactor
     from spanflow.capture.scope import Scope
 
-__all__ = ["CallSpans", "OpenCall"]
+__all__ = ["CallSpans", "OpenCall", "enclosing"]
+
+_OPEN = create_key("spanflow-call")
 
 
 class OpenCall:
     """A call that has begun: its span, where it belongs, and what is known of it so far."""
 
     __slots__ = (
+        "_context",
+        "_events",
+        "_inner",
         "captures_content",
+        "ended",
         "fields",
         "first_token_ns",
         "invocation",
@@ -77,6 +84,10 @@ class OpenCall:
         self.scope = scope
         self.fields = fields
         self.first_token_ns: int | None = None
+        self.ended = False
+        self._events = Events()
+        self._inner: Totals | None = None
+        self._context = set_value(_OPEN, self, invocation.context)
         self.captures_content = invocation.should_capture_content
         if invocation.conversation_id is not None:
             # Taken from the context around: whoever put it there did not redact it.
@@ -88,6 +99,9 @@ class OpenCall:
         )
         parent = trace.get_current_span(context).get_span_context()
         self.parent_span_id = f"{parent.span_id:016x}" if parent.is_valid else None
+        if turn is None:
+            fields["caller"] = caller()
+            invocation.attributes[semconv.CALL_CALLER] = fields["caller"]
         if turn is not None and scope is not None:
             identity = dict(turn.identity_attributes)
             if scope.step is not None:
@@ -101,7 +115,19 @@ class OpenCall:
     @property
     def context(self) -> Context:
         """The OpenTelemetry context in which this call's own work belongs."""
-        return self.invocation.context
+        return self._context
+
+    def note(self, kind: str, payload: dict[str, Any]) -> None:
+        """Note something that happens while the call goes on, as an event of its span."""
+        event = Event(kind, kind, time.time_ns(), payload)
+        if self._events.add(event):
+            event.write(self.invocation.span)
+
+    def spent_inside(self, usage: Usage) -> None:
+        """Learn what the call made within this one spent, which itself is none of its own."""
+        if self._inner is None:
+            self._inner = Totals()
+        self._inner.add(usage)
 
     def first_token(self) -> None:
         """Note that the first piece of a streamed answer arrived; later pieces change nothing."""
@@ -142,6 +168,11 @@ class OpenCall:
                 is not given.
             error_type: The type of a failure that was handed over as a result.
         """
+        if self.ended:
+            return
+        self.ended = True
+        if usage is not None and self._inner is not None:
+            usage = self._completed(usage, self._inner)
         if usage is not None and "refused" in usage.flags:
             diagnose(
                 "usage.refused",
@@ -153,6 +184,8 @@ class OpenCall:
             self.invocation.span.set_status(trace.Status(trace.StatusCode.ERROR))
         if usage is not None and usage.flags:
             self.invocation.attributes[semconv.USAGE_FLAGS] = list(usage.flags)
+        if usage is not None and usage.cost_usd is not None:
+            self.invocation.attributes[semconv.USAGE_COST_USD] = usage.cost_usd
         if status not in ("ok", "error"):
             self.invocation.attributes[semconv.CALL_STATUS] = status
         if (
@@ -172,6 +205,17 @@ class OpenCall:
         ended_ns = getattr(self.invocation.span, "end_time", None) or time.time_ns()
         self._count(usage, ended_ns)
         self._write(usage, status, error_type, message, ended_ns)
+
+    def _completed(self, usage: Usage, inner: Totals) -> Usage:
+        """Return the usage with what calls within told and whoever reported this one did not."""
+        cost = usage.cost_usd
+        if cost is None and not inner.unpriced_calls:
+            cost = inner.cost_usd
+        if usage.known:
+            return dataclasses.replace(usage, cost_usd=cost)
+        told: Any = self.invocation
+        told.input_tokens, told.output_tokens = inner.input_tokens, inner.output_tokens
+        return Usage.of(**{**inner.as_dict(), "cost_usd": cost}, flags=usage.flags)
 
     def _count(self, usage: Usage | None, ended_ns: int) -> None:
         if self.scope is None or self.scope.turn is None:
@@ -226,6 +270,7 @@ class OpenCall:
             record |= usage_fields(usage)
         if self.first_token_ns is not None:
             record["time_to_first_token_ms"] = (self.first_token_ns - self.started_ns) / 1e6
+        record["events"] = self._events.as_records()
         if error_type is not None:
             record["error_type"] = error_type
         if message is not None:
@@ -325,6 +370,12 @@ class CallSpans:
             context=context,
             fields={"operation": "retrieval", "name": name},
         )
+
+
+def enclosing() -> OpenCall | None:
+    """Return the innermost call of ours that is going on around the running code."""
+    call = get_value(_OPEN)
+    return call if isinstance(call, OpenCall) and not call.ended else None
 
 
 def _redact_inner(invocation: GenAIInvocation) -> None:

@@ -178,7 +178,7 @@ _USAGE: Final = {
         "llm.usage.reasoning_tokens",
         "llm.token_count.completion_details.reasoning",
     ),
-    "cost_usd": ("gen_ai.cost.total_cost", "llm.cost.total"),
+    "cost_usd": (semconv.USAGE_COST_USD, "gen_ai.cost.total_cost", "llm.cost.total"),
 }
 
 # Details that come as a JSON object in one attribute.

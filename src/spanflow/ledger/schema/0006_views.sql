@@ -345,10 +345,12 @@ SELECT
     CASE WHEN event.at_ns BETWEEN 0 AND 4611686018427387903 THEN event.at_ns ELSE at_ns END,
     at_ns
 FROM (
-    SELECT engagement_id, turn_id, step_id, trace_id, span_id, at_ns, unnest(event_list(events)) AS event
+    SELECT kind, engagement_id, turn_id, step_id, trace_id, span_id, at_ns, unnest(event_list(events)) AS event
     FROM records
-    WHERE kind IN ('turn', 'step', 'workflow') AND events IS NOT NULL
-);
+    WHERE kind IN ('turn', 'step', 'workflow', 'llm', 'embeddings') AND events IS NOT NULL AND counted IS NOT false
+)
+-- On calls only what is ours to tell: an error of a call is its step's.
+WHERE kind IN ('turn', 'step', 'workflow') OR event.kind IN ('retry', 'fallback', 'cache.hit');
 
 CREATE OR REPLACE VIEW waits AS
 WITH ordered AS (
