@@ -111,3 +111,14 @@ LINK_LEFT_FROM: Final = "left_from"
 
 # Lineage: the one key in a run's configurable.
 LINEAGE_KEY: Final = "spanflow_engagement"
+
+# Metrics.
+METRIC_TURNS: Final = "spanflow.turns"
+METRIC_TURN_DURATION: Final = "spanflow.turn.duration"
+METRIC_STEP_DURATION: Final = "spanflow.step.duration"
+METRIC_WAIT_DURATION: Final = "spanflow.wait.duration"
+METRIC_USAGE_TOKENS: Final = "spanflow.usage.tokens"
+METRIC_USAGE_COST: Final = "spanflow.usage.cost"
+METRIC_INTERNAL_ERRORS: Final = "spanflow.internal.errors"
+GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - a key
+INTERNAL_SITE: Final = "spanflow.internal.site"

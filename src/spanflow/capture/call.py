@@ -29,6 +29,7 @@ from spanflow.capture.events import LONGEST_STATUS, Event, Events, told_by
 from spanflow.capture.payload import Payload, clean, identifier, payload_of
 from spanflow.capture.records import usage_fields
 from spanflow.capture.runtime import SCOPE_NAME, Runtime, span_ids
+from spanflow.capture.usage import measure
 from spanflow.guard import diagnose, report
 from spanflow.tally import Call, Totals, Usage
 
@@ -218,27 +219,29 @@ class OpenCall:
         return Usage.of(**{**inner.as_dict(), "cost_usd": cost}, flags=usage.flags)
 
     def _count(self, usage: Usage | None, ended_ns: int) -> None:
-        if self.scope is None or self.scope.turn is None:
-            return
-        owner = self.scope.step or self.scope.turn
+        turn = self.scope.turn if self.scope is not None else None
+        step = self.scope.step if self.scope is not None else None
+        owner = step or turn
         if usage is None:
-            if self.kind == "tool":
-                owner.calls.tool_calls += 1
-            owner.calls.add_parent(self.span_id, self.parent_span_id)
+            if owner is not None:
+                owner.calls.tool_calls += self.kind == "tool"
+                owner.calls.add_parent(self.span_id, self.parent_span_id)
             return
-        owner.calls.add(
-            Call(
-                span_id=self.span_id,
-                parent_span_id=self.parent_span_id,
-                scope=SCOPE_NAME,
-                step_id=self.scope.step.span_id if self.scope.step is not None else None,
-                model=self.fields.get("model"),
-                response_id=self.fields.get("response_id"),
-                started_ns=self.started_ns,
-                ended_ns=ended_ns,
-                usage=usage,
-            )
+        call = Call(
+            span_id=self.span_id,
+            parent_span_id=self.parent_span_id,
+            scope=SCOPE_NAME,
+            step_id=step.span_id if step is not None else None,
+            model=self.fields.get("model"),
+            response_id=self.fields.get("response_id"),
+            started_ns=self.started_ns,
+            ended_ns=ended_ns,
+            usage=usage,
         )
+        if owner is not None:
+            owner.calls.add(call)
+        else:
+            measure([call])
 
     def _write(
         self,

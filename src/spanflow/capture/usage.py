@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spanflow import semconv
+from spanflow.capture.metering import meters
+from spanflow.guard import report
 from spanflow.tally import Totals, judge
 
 if TYPE_CHECKING:
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 
     from spanflow.tally import Call
 
-__all__ = ["CallLog", "usage_attributes"]
+__all__ = ["CallLog", "measure", "usage_attributes"]
 
 _MOST_PARENTS = 10_000
 """Parents remembered of others' spans in one place; past that, nesting is left to the ledger."""
@@ -49,12 +51,24 @@ class CallLog:
         if len(self._scopes) > 1 or any(call.parent_span_id in self._parents for call in calls):
             verdicts = judge(calls, self._parents)
             calls = [call for call in calls if verdicts[call.span_id].counted]
+        measure(calls)
         for totals in into:
             for call in calls:
                 totals.add(call.usage)
             totals.tool_calls += tools
         self._parents.clear()
         self._scopes.clear()
+
+
+def measure(calls: list[Call]) -> None:
+    """Measure what calls that count have spent."""
+    found = meters()
+    try:
+        if found is not None:
+            for call in calls:
+                found.spent(call)
+    except Exception as error:  # noqa: BLE001 - somebody's metrics
+        report("usage.metering", error)
 
 
 def usage_attributes(totals: Totals) -> dict[str, AttributeValue]:

@@ -21,7 +21,8 @@ from opentelemetry.util.genai.types import (  # pyright: ignore[reportMissingTyp
 
 from spanflow import semconv
 from spanflow.capture.payload import clean, payload_of
-from spanflow.instrument.messages import keep_on_record, provider_name
+from spanflow.capture.providers import provider_name
+from spanflow.instrument.messages import keep_on_record
 from spanflow.tally import Usage
 
 if TYPE_CHECKING:

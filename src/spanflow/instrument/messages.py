@@ -20,6 +20,7 @@ from opentelemetry.util.genai.types import (  # pyright: ignore[reportMissingTyp
 
 from spanflow import semconv
 from spanflow.capture.payload import clean, fitted, jsonable, payload_of
+from spanflow.capture.providers import provider_name
 from spanflow.tally import Usage
 
 if TYPE_CHECKING:
@@ -33,36 +34,11 @@ __all__ = [
     "keep_on_record",
     "model_attribute",
     "model_of",
-    "provider_name",
     "provider_of",
     "provider_of_class",
 ]
 
-_PROVIDERS = {
-    "azure": "azure.ai.openai",
-    "azure_openai": "azure.ai.openai",
-    "google_genai": "gcp.gemini",
-    "google_vertexai": "gcp.vertex_ai",
-    "amazon_bedrock": "aws.bedrock",
-    "bedrock": "aws.bedrock",
-    "bedrock_converse": "aws.bedrock",
-    "mistral": "mistral_ai",
-    "xai": "x_ai",
-    "ibm": "ibm.watsonx.ai",
-    "watsonx": "ibm.watsonx.ai",
-    "gemini": "gcp.gemini",
-    "vertex_ai": "gcp.vertex_ai",
-    "azure_ai": "azure.ai.inference",
-    "text-completion-openai": "openai",
-}
-"""LangChain's and LiteLLM's provider names where the GenAI conventions have another."""
-
 _ROLES = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant"}
-
-
-def provider_name(told: str) -> str:
-    """Return ``gen_ai.provider.name`` for what LangChain or LiteLLM calls a provider."""
-    return _PROVIDERS.get(told, clean(told))
 
 
 def provider_of(serialized: dict[str, Any] | None, metadata: dict[str, Any] | None) -> str:

@@ -44,7 +44,7 @@ _STORAGE_VERSION = "v1.4.0"
 _CHECKPOINT_THRESHOLD = "1GB"
 
 # Views of earlier versions: their file gets a new number at each change, and so is applied anew.
-_RETIRED = frozenset({"0002_views.sql", "0004_views.sql"})
+_RETIRED = frozenset({"0002_views.sql", "0004_views.sql", "0006_views.sql"})
 
 # By store: size, time and revision when this process closed it, and size and time when it was last
 # read from end to end and found sound.
