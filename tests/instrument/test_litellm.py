@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from completions import ASKED, answer, ask, litellm, reset
-from graphs import State, chain
+from graphs import State, chain, llm
 from opentelemetry.trace import StatusCode
+
+from spanflow import guard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,6 +80,37 @@ def test_outside_any_engagement_it_is_usage_with_a_caller(flow: Flow) -> None:
     )
     assert (tokens, engagement) == (30, None)
     assert flow.one("SELECT count(*) FROM engagements") == 0
+
+
+def test_a_caller_is_no_library(flow: Flow) -> None:
+    def weekly() -> None:
+        llm(1, 2).invoke("x")
+
+    weekly()
+    assert flow.one("SELECT caller FROM llm_calls").endswith("a_caller_is_no_library.weekly")
+
+
+def test_a_request_of_an_unknown_shape_is_a_call_all_the_same(
+    flow_with: Callable[..., Flow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spanflow.instrument import completions
+
+    def broken(*_: object) -> None:
+        raise TypeError
+
+    guard.set_strict(False)
+    flow = flow_with()
+    monkeypatch.setattr(completions, "describe_request", broken)
+    assert ask().usage.total_tokens == 30
+    monkeypatch.setattr(completions, "describe_answer", broken)
+    monkeypatch.setattr(completions.Pieces, "describe", broken)
+    assert ask().usage.total_tokens == 30
+    assert list(ask(mock_response="hi", stream=True))
+    assert flow.sql("SELECT status, total_tokens FROM llm_calls ORDER BY started_at") == [
+        ("ok", 30),
+        ("ok", None),
+        ("ok", None),
+    ]
 
 
 async def test_asynchronous_calls_side_by_side(flow: Flow) -> None:

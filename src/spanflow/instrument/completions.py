@@ -33,6 +33,7 @@ __all__ = [
     "describe_answer",
     "describe_request",
     "is_cached",
+    "note_provider",
     "provider_asked",
     "saved_by",
     "spent_on",
@@ -52,6 +53,17 @@ def provider_asked(model: str | None, told: object) -> str | None:
         return provider_name(prefix)
     known = _get(litellm.model_cost.get(model), "litellm_provider")
     return provider_name(known) if isinstance(known, str) else None
+
+
+def note_provider(call: OpenCall, provider: str | None) -> None:
+    """Put on the call who serves it, now that this is known."""
+    if provider is None:
+        return
+    call.fields["provider"] = provider
+    call.invocation.attributes[semconv.GEN_AI_PROVIDER_NAME] = provider
+    asked: Any = getattr(call.invocation, "data", None)
+    if asked is not None:  # of inference only: what the conventions' own metrics say
+        asked.provider_name = provider
 
 
 def describe_request(call: OpenCall, request: dict[str, Any], limit: int) -> None:
@@ -209,9 +221,7 @@ def _identify(call: OpenCall, answer: Any, told: Any) -> None:
     if served_by == "cached_response":
         served_by = None
     provider = provider_asked(_text(_get(told, "litellm_model_name")), served_by)
-    if provider is not None:
-        call.fields["provider"] = provider
-        invocation.attributes[semconv.GEN_AI_PROVIDER_NAME] = provider
+    note_provider(call, provider)
     model = _text(_get(answer, "model"))
     if model is not None:
         prefix, _, rest = model.partition("/")

@@ -101,8 +101,6 @@ class Going:
         self.call = call
         self._is_tried_inside = is_tried_inside
         self._is_own = is_own
-        # LiteLLM's own spans are made, and others' written on, after the answer is given: what is
-        # current then must not be a span that has ended.
         self._is_current = is_own and not _writes_spans()
         self._limit = limit
         self._tries = 0
@@ -161,6 +159,7 @@ class Going:
             else:
                 self.call.spent_inside(completions.spent_on(answer))
         except Exception as problem:  # noqa: BLE001 - the fail-open boundary
+            self._end_unknown()
             report("litellm.answered", problem)
         return answer
 
@@ -171,7 +170,7 @@ class Going:
             return
         provider = getattr(error, "llm_provider", None)
         if isinstance(provider, str) and provider:
-            self.call.fields["provider"] = completions.provider_asked(None, provider)
+            completions.note_provider(self.call, completions.provider_asked(None, provider))
         self.call.end(Usage(), error, status=_status_of(error))
 
     @guarded("litellm.saw")
@@ -196,12 +195,20 @@ class Going:
         pieces = self._pieces
         if pieces is None:
             return
-        if pieces.is_cached(stream):
-            self.call.note("cache.hit", {})
-        if self._is_own:
-            self.call.end(pieces.describe(self.call, stream), error, status=status)
-        else:
-            self.call.spent_inside(pieces.spent(stream))
+        try:
+            if pieces.is_cached(stream):
+                self.call.note("cache.hit", {})
+            if self._is_own:
+                self.call.end(pieces.describe(self.call, stream), error, status=status)
+            else:
+                self.call.spent_inside(pieces.spent(stream))
+        finally:
+            self._end_unknown(error, status)
+
+    def _end_unknown(self, error: BaseException | None = None, status: str | None = None) -> None:
+        """End a call of ours that has not ended, though its answer could not be read."""
+        if self._is_own and not self.call.ended:
+            self.call.end(Usage(), error, status=status)
 
 
 class _Try:
@@ -424,12 +431,17 @@ def _begin(
         return Going(around, is_own=False, is_tried_inside=is_tried_inside, limit=0)
     if otel_context.get_value(_INSIDE[operation.kind]) is not None:
         return None  # part of what somebody else's instrumentation reports
+    limit = runtime.payload_bytes
     call = _open(spans, operation, args, kwargs)
+    going = Going(call, is_own=True, is_tried_inside=is_tried_inside, limit=limit)
     request = dict(kwargs)
     if len(args) > 1:
         request[_SECOND_ARGUMENT[operation.kind]] = args[1]
-    completions.describe_request(call, request, runtime.payload_bytes)
-    return Going(call, is_own=True, is_tried_inside=is_tried_inside, limit=runtime.payload_bytes)
+    try:
+        completions.describe_request(call, request, limit)
+    except Exception as problem:  # noqa: BLE001 - a call that has begun must end
+        report("litellm.request", problem)
+    return going
 
 
 def _open(spans: CallSpans, operation: _Operation, args: Any, kwargs: dict[str, Any]) -> OpenCall:
@@ -448,13 +460,18 @@ def _open(spans: CallSpans, operation: _Operation, args: Any, kwargs: dict[str, 
 
 
 def _writes_spans() -> bool:
-    """Whether a callback of LiteLLM's tells of its calls in spans of its own."""
+    """Whether a callback of LiteLLM's tells of its calls in spans.
+
+    It makes its own, and writes on the current one, after the answer is given: what is current then
+    must not be a span that has ended.
+    """
     litellm: Any = sys.modules["litellm"]
     return any(
         told in _SPAN_WRITERS
         if isinstance(told, str)
         else any("OpenTelemetry" in base.__name__ for base in type(told).__mro__)
-        for told in (*litellm.callbacks, *litellm.success_callback)
+        for name in ("callbacks", "success_callback")
+        for told in getattr(litellm, name, None) or ()
     )
 
 
