@@ -276,8 +276,8 @@ def test_inside_a_langchain_model_it_is_that_models_call(
         chain("a", a=lambda state: {"log": [model.invoke("x").content]}).invoke({"log": []})
     else:
         model.invoke("x")
-    assert flow.sql("SELECT total_tokens, cost_usd, counted FROM llm_calls") == [
-        (30, 1.35e-05, True)
+    assert flow.sql("SELECT total_tokens, cost_usd, counted, provider, model FROM llm_calls") == [
+        (30, 1.35e-05, True, "openai", "gpt-4o-mini")
     ]
     assert len([span for span in flow.spans if span.name.startswith("chat")]) == 1
 

@@ -51,6 +51,7 @@ class OpenCall:
     """A call that has begun: its span, where it belongs, and what is known of it so far."""
 
     __slots__ = (
+        "_answered_by",
         "_context",
         "_events",
         "_inner",
@@ -88,6 +89,7 @@ class OpenCall:
         self.ended = False
         self._events = Events()
         self._inner: Totals | None = None
+        self._answered_by: tuple[str | None, str | None] = (None, None)
         self._context = set_value(_OPEN, self, invocation.context)
         self.captures_content = invocation.should_capture_content
         if invocation.conversation_id is not None:
@@ -124,11 +126,24 @@ class OpenCall:
         if self._events.add(event):
             event.write(self.invocation.span)
 
-    def spent_inside(self, usage: Usage) -> None:
-        """Learn what the call made within this one spent, which itself is none of its own."""
+    def answered_inside(self, usage: Usage, provider: str | None, model: str | None) -> None:
+        """Learn of a call made within this one, and none of its own, who answered and what for."""
         if self._inner is None:
             self._inner = Totals()
         self._inner.add(usage)
+        self._answered_by = (provider, model)
+
+    def say_who_answered(self, provider: str | None, model: str | None) -> None:
+        """Tell who served the call, and the model that answered, as far as that is known."""
+        told: Any = self.invocation
+        if provider is not None:
+            self.fields["provider"] = provider
+            told.attributes[semconv.GEN_AI_PROVIDER_NAME] = provider
+            asked: Any = getattr(told, "data", None)
+            if asked is not None:  # of inference only: what the conventions' own metrics say
+                asked.provider_name = provider
+        if model is not None:
+            told.response_model_name = self.fields["model"] = model
 
     def first_token(self) -> None:
         """Note that the first piece of a streamed answer arrived; later pieces change nothing."""
@@ -209,6 +224,7 @@ class OpenCall:
 
     def _completed(self, usage: Usage, inner: Totals) -> Usage:
         """Return the usage with what calls within told and whoever reported this one did not."""
+        self.say_who_answered(*self._answered_by)
         cost = usage.cost_usd
         if cost is None and not inner.unpriced_calls:
             cost = inner.cost_usd

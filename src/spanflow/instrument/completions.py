@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Pieces",
+    "answered_by",
     "describe_answer",
     "describe_request",
     "is_cached",
-    "note_provider",
     "provider_asked",
     "saved_by",
     "spent_on",
@@ -53,17 +53,6 @@ def provider_asked(model: str | None, told: object) -> str | None:
         return provider_name(prefix)
     known = _get(litellm.model_cost.get(model), "litellm_provider")
     return provider_name(known) if isinstance(known, str) else None
-
-
-def note_provider(call: OpenCall, provider: str | None) -> None:
-    """Put on the call who serves it, now that this is known."""
-    if provider is None:
-        return
-    call.fields["provider"] = provider
-    call.invocation.attributes[semconv.GEN_AI_PROVIDER_NAME] = provider
-    asked: Any = getattr(call.invocation, "data", None)
-    if asked is not None:  # of inference only: what the conventions' own metrics say
-        asked.provider_name = provider
 
 
 def describe_request(call: OpenCall, request: dict[str, Any], limit: int) -> None:
@@ -94,7 +83,7 @@ def describe_answer(call: OpenCall, answer: Any, limit: int) -> Usage:
         answer: A response of LiteLLM's, or anything else.
         limit: The longest text kept, in bytes.
     """
-    _identify(call, answer, _hidden(answer))
+    _identify(call, answer)
     usage = spent_on(answer)
     _note_usage(call, usage)
     if call.captures_content and call.kind == "llm":
@@ -170,7 +159,7 @@ class Pieces:
         """
         if self._whole is not None:
             return describe_answer(call, self._whole, self._limit)
-        _identify(call, self._last, _hidden(self._last))
+        _identify(call, self._last)
         usage = self.spent(stream)
         _note_usage(call, usage)
         if call.kind != "llm":
@@ -185,6 +174,10 @@ class Pieces:
             ]
             _say(call, said, self._limit)
         return usage
+
+    def answered_by(self) -> tuple[str | None, str | None]:
+        """Return the provider and the model that answered."""
+        return answered_by(self._last if self._whole is None else self._whole)
 
     def spent(self, stream: Any) -> Usage:
         """Return what the stream cost, where a provider told it."""
@@ -214,20 +207,24 @@ class Pieces:
         return _priced(found, cost, self._last, told)
 
 
-def _identify(call: OpenCall, answer: Any, told: Any) -> None:
-    """Put on the call who answered."""
-    invocation: Any = call.invocation
+def answered_by(answer: Any) -> tuple[str | None, str | None]:
+    """Return the provider that served an answer, or a piece of it, and the model that gave it."""
+    told = _hidden(answer)
     served_by = _text(_get(told, "custom_llm_provider"))
     if served_by == "cached_response":
         served_by = None
     provider = provider_asked(_text(_get(told, "litellm_model_name")), served_by)
-    note_provider(call, provider)
     model = _text(_get(answer, "model"))
-    if model is not None:
-        prefix, _, rest = model.partition("/")
-        if rest and prefix in cast("Any", sys.modules["litellm"]).provider_list:
-            model = rest
-        invocation.response_model_name = call.fields["model"] = model
+    prefix, _, rest = (model or "").partition("/")
+    if rest and prefix in cast("Any", sys.modules["litellm"]).provider_list:
+        model = rest
+    return provider, model
+
+
+def _identify(call: OpenCall, answer: Any) -> None:
+    """Put on the call who answered."""
+    call.say_who_answered(*answered_by(answer))
+    invocation: Any = call.invocation
     response_id = _text(_get(answer, "id"))
     if response_id is not None and call.kind == "llm":
         invocation.response_id = call.fields["response_id"] = response_id

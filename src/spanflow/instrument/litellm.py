@@ -157,7 +157,8 @@ class Going:
             if self._is_own:
                 self.call.end(completions.describe_answer(self.call, answer, self._limit))
             else:
-                self.call.spent_inside(completions.spent_on(answer))
+                usage = completions.spent_on(answer)
+                self.call.answered_inside(usage, *completions.answered_by(answer))
         except Exception as problem:  # noqa: BLE001 - the fail-open boundary
             self._end_unknown()
             report("litellm.answered", problem)
@@ -170,7 +171,7 @@ class Going:
             return
         provider = getattr(error, "llm_provider", None)
         if isinstance(provider, str) and provider:
-            completions.note_provider(self.call, completions.provider_asked(None, provider))
+            self.call.say_who_answered(completions.provider_asked(None, provider), None)
         self.call.end(Usage(), error, status=_status_of(error))
 
     @guarded("litellm.saw")
@@ -201,7 +202,7 @@ class Going:
             if self._is_own:
                 self.call.end(pieces.describe(self.call, stream), error, status=status)
             else:
-                self.call.spent_inside(pieces.spent(stream))
+                self.call.answered_inside(pieces.spent(stream), *pieces.answered_by())
         finally:
             self._end_unknown(error, status)
 
