@@ -14,7 +14,7 @@ import wrapt
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from spanflow.instrument.litellm import Going
+    from spanflow.instrument.tries import Going
 
 __all__ = ["AnswerStream", "is_stream"]
 

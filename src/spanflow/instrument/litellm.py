@@ -12,7 +12,7 @@ import asyncio
 import inspect
 import sys
 import types
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import wrapt
@@ -27,17 +27,14 @@ from spanflow.capture.call import CallSpans, OpenCall, enclosing
 from spanflow.capture.payload import clean
 from spanflow.guard import guarded, report
 from spanflow.instrument import completions
-from spanflow.instrument.answers import AnswerStream, is_stream
-from spanflow.tally import Usage
+from spanflow.instrument.tries import Going, Try, here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from opentelemetry.context import Context
-
     from spanflow.capture.runtime import Runtime
 
-__all__ = ["Going", "install", "install_router", "uninstall"]
+__all__ = ["install", "install_router", "uninstall"]
 
 
 class _Operation(NamedTuple):
@@ -70,16 +67,6 @@ _RETRIERS = {
 _THREAD = "run_async_function"
 """How LiteLLM calls an asynchronous function from a synchronous one; it is not public. Inside a
 running loop that is done in a thread that knows nothing of its caller."""
-_SPAN_WRITERS = {
-    "agentops",
-    "arize",
-    "arize_phoenix",
-    "langfuse_otel",
-    "levo",
-    "otel",
-    "weave_otel",
-}
-"""LiteLLM's callbacks that write OpenTelemetry spans, by the names they are asked for."""
 _SECOND_ARGUMENT = {"llm": "messages", "embeddings": "input"}
 _ASYNC_HALVES = ("acompletion", "aembedding", "atext_completion", "aresponses")
 """The flags by which an asynchronous function asks its synchronous half for a coroutine."""
@@ -92,166 +79,6 @@ class _State:
     runtime: Runtime | None = None
     spans: CallSpans | None = None
     replaced: list[tuple[Any, str, Any, Any]] = []  # noqa: RUF012 - emptied in place
-
-
-class Going:
-    """A call of the user's that is going on: where it is told, and how often it was tried."""
-
-    def __init__(self, call: OpenCall, *, is_own: bool, is_tried_inside: bool, limit: int) -> None:
-        self.call = call
-        self._is_tried_inside = is_tried_inside
-        self._is_own = is_own
-        self._is_current = is_own and not _writes_spans()
-        self._limit = limit
-        self._tries = 0
-        self._asked: str | None = None
-        self._error: str | None = None
-        self._pieces: completions.Pieces | None = None
-
-    def inside(self) -> _Inside:
-        """Make this what the running code belongs to, for a block in one task."""
-        return _Inside(self, self.call.context if self._is_current else None)
-
-    def next_try(self, asked: str | None) -> _Try | None:
-        """Return the try that LiteLLM begins by calling itself; None where that is no new one."""
-        if not self._is_tried_inside:
-            return None
-        self.trying(asked)
-        return _Try(self)
-
-    def trying(self, asked: str | None) -> None:
-        """Note that it is tried, once more perhaps, by asking a model or a group of models."""
-        self._tries += 1
-        if self._tries > 1:
-            told: dict[str, Any] = {"attempt": self._tries, "error_type": self._error}
-            if asked == self._asked:
-                self.call.note("retry", told | {"model": asked})
-            else:
-                self.call.note("fallback", told | {"from": self._asked, "to": asked})
-        self._asked, self._error = asked, None
-
-    def failed(self, error: BaseException) -> None:
-        """Remember how a try ended."""
-        self._error = clean(type(error).__name__)
-
-    def tried_by_itself(self, asked: str | None, error: BaseException | None) -> None:
-        """Note the first try, which nobody saw begin, now that LiteLLM begins to repeat it."""
-        if self._tries == 0:
-            self.trying(asked)
-        if error is not None:
-            self.failed(error)
-
-    def answered(self, answer: Any) -> Any:
-        """End the call with its answer, or when a streamed one has ended.
-
-        Returns:
-            What its caller gets.
-        """
-        try:
-            if is_stream(answer):
-                captures = self._is_own and self.call.captures_content
-                self._pieces = completions.Pieces(captures_content=captures, limit=self._limit)
-                return AnswerStream(answer, self)
-            if completions.is_cached(answer):
-                self.call.note("cache.hit", completions.saved_by(answer))
-            if self._is_own:
-                self.call.end(completions.describe_answer(self.call, answer, self._limit))
-            else:
-                usage = completions.spent_on(answer)
-                self.call.answered_inside(usage, *completions.answered_by(answer))
-        except Exception as problem:  # noqa: BLE001 - the fail-open boundary
-            self._end_unknown()
-            report("litellm.answered", problem)
-        return answer
-
-    @guarded("litellm.raised")
-    def raised(self, error: BaseException) -> None:
-        """End the call with an error."""
-        if not self._is_own:
-            return
-        provider = getattr(error, "llm_provider", None)
-        if isinstance(provider, str) and provider:
-            self.call.say_who_answered(completions.provider_asked(None, provider), None)
-        self.call.end(Usage(), error, status=_status_of(error))
-
-    @guarded("litellm.saw")
-    def saw(self, piece: Any) -> None:
-        """Look at a piece of a streamed answer."""
-        if self._pieces is not None:
-            if self._is_own:
-                self.call.first_token()
-            self._pieces.see(piece)
-
-    @guarded("litellm.streamed")
-    def streamed(self, stream: Any, error: BaseException | None) -> None:
-        """End the call with its stream."""
-        self._streamed(stream, error, _status_of(error) if error is not None else None)
-
-    @guarded("litellm.left")
-    def left(self, stream: Any) -> None:
-        """End the call whose stream nobody read to its end."""
-        self._streamed(stream, None, "cancelled")
-
-    def _streamed(self, stream: Any, error: BaseException | None, status: str | None) -> None:
-        pieces = self._pieces
-        if pieces is None:
-            return
-        try:
-            if pieces.is_cached(stream):
-                self.call.note("cache.hit", {})
-            if self._is_own:
-                self.call.end(pieces.describe(self.call, stream), error, status=status)
-            else:
-                self.call.answered_inside(pieces.spent(stream), *pieces.answered_by())
-        finally:
-            self._end_unknown(error, status)
-
-    def _end_unknown(self, error: BaseException | None = None, status: str | None = None) -> None:
-        """End a call of ours that has not ended, though its answer could not be read."""
-        if self._is_own and not self.call.ended:
-            self.call.end(Usage(), error, status=status)
-
-
-class _Try:
-    """One try of a call: whatever LiteLLM calls within it is part of it."""
-
-    def __init__(self, going: Going) -> None:
-        self._going = going
-
-    def inside(self) -> _Inside:
-        return _Inside(self, None)
-
-    def answered(self, answer: Any) -> Any:
-        return answer
-
-    def raised(self, error: BaseException) -> None:
-        self._going.failed(error)
-
-    @property
-    def going(self) -> Going:
-        return self._going
-
-
-_here: ContextVar[Going | _Try | None] = ContextVar("spanflow_litellm", default=None)
-
-
-class _Inside:
-    """A block of code that belongs to a call, or to one try of it."""
-
-    __slots__ = ("_context", "_here", "_kept", "_token")
-
-    def __init__(self, here: Going | _Try, context: Context | None) -> None:
-        self._here = here
-        self._context = context
-
-    def __enter__(self) -> None:
-        self._token = _here.set(self._here)
-        self._kept = None if self._context is None else otel_context.attach(self._context)
-
-    def __exit__(self, *_: object) -> None:
-        if self._kept is not None:
-            otel_context.detach(self._kept)
-        _here.reset(self._token)
 
 
 def install(runtime: Runtime) -> None:
@@ -322,32 +149,32 @@ def _around(operation: _Operation, *, is_router: bool = False) -> Callable[..., 
     """Return the wrapper that makes a call of a public function."""
 
     def around(wrapped: Callable[..., Any], _self: Any, args: Any, kwargs: Any) -> Any:
-        here = _begin(operation, args, kwargs, is_router=is_router)
-        if here is None:
+        begun = _begin(operation, args, kwargs, is_router=is_router)
+        if begun is None:
             return wrapped(*args, **kwargs)
-        return (_await if _is_async(wrapped) else _run)(here, wrapped, args, kwargs)
+        return (_await if _is_async(wrapped) else _run)(begun, wrapped, args, kwargs)
 
     return around
 
 
-def _run(here: Going | _Try, wrapped: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    with here.inside():
+def _run(begun: Going | Try, wrapped: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    with begun.inside():
         try:
             answer = wrapped(*args, **kwargs)
         except BaseException as error:
-            here.raised(error)
+            begun.raised(error)
             raise
-    return here.answered(answer)
+    return begun.answered(answer)
 
 
-async def _await(here: Going | _Try, wrapped: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    with here.inside():
+async def _await(begun: Going | Try, wrapped: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    with begun.inside():
         try:
             answer = await wrapped(*args, **kwargs)
         except BaseException as error:
-            here.raised(error)
+            begun.raised(error)
             raise
-    return here.answered(answer)
+    return begun.answered(answer)
 
 
 def _around_retries(repeated: str) -> Callable[..., Any]:
@@ -355,8 +182,8 @@ def _around_retries(repeated: str) -> Callable[..., Any]:
     around = _around(_FUNCTIONS[repeated])
 
     def counting(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
-        here = _here.get()
-        going = here.going if isinstance(here, _Try) else here
+        current = here.get()
+        going = current.going if isinstance(current, Try) else current
         if going is None:
             # Called by the user. What it calls is public, and each a try of this one.
             if "original_function" not in kwargs:
@@ -370,7 +197,7 @@ def _around_retries(repeated: str) -> Callable[..., Any]:
 
         def try_again(*args: Any, **kwargs: Any) -> Any:
             going.trying(asked)
-            return run(_Try(going), function, args, kwargs)
+            return run(Try(going), function, args, kwargs)
 
         async def try_again_later(*args: Any, **kwargs: Any) -> Any:
             return await try_again(*args, **kwargs)
@@ -397,7 +224,7 @@ def _around_thread(
 ) -> Any:
     """Let what LiteLLM runs in a thread of its own know the call it is part of."""
     function = kwargs.get("async_function", args[0] if args else None)
-    if _here.get() is None or function is None:
+    if here.get() is None or function is None:
         return wrapped(*args, **kwargs)
     context = copy_context()
 
@@ -416,16 +243,16 @@ def _is_async(function: Any) -> bool:
 @guarded("litellm.begin")
 def _begin(
     operation: _Operation, args: Any, kwargs: dict[str, Any], *, is_router: bool
-) -> Going | _Try | None:
+) -> Going | Try | None:
     """Begin what a public function was called for; None where it is nothing of its own."""
     runtime, spans = _State.runtime, _State.spans
     if runtime is None or spans is None or scopes.current.get() is scopes.OFF:
         return None
-    here = _here.get()
-    if isinstance(here, _Try) or any(kwargs.get(flag) is True for flag in _ASYNC_HALVES):
+    current = here.get()
+    if isinstance(current, Try) or any(kwargs.get(flag) is True for flag in _ASYNC_HALVES):
         return None
-    if here is not None and not here.call.ended and here.call.kind == operation.kind:
-        return here.next_try(_group(kwargs) or _asked(args, kwargs))
+    if current is not None and not current.call.ended and current.call.kind == operation.kind:
+        return current.next_try(_group(kwargs) or _asked(args, kwargs))
     is_tried_inside = is_router or bool(kwargs.get("fallbacks")) or "original_function" in kwargs
     around = enclosing()
     if around is not None and around.kind == operation.kind:
@@ -460,22 +287,6 @@ def _open(spans: CallSpans, operation: _Operation, args: Any, kwargs: dict[str, 
     return spans.inference(scope, context, provider=provider, model=model, operation=operation.name)
 
 
-def _writes_spans() -> bool:
-    """Whether a callback of LiteLLM's tells of its calls in spans.
-
-    It makes its own, and writes on the current one, after the answer is given: what is current then
-    must not be a span that has ended.
-    """
-    litellm: Any = sys.modules["litellm"]
-    return any(
-        told in _SPAN_WRITERS
-        if isinstance(told, str)
-        else any("OpenTelemetry" in base.__name__ for base in type(told).__mro__)
-        for name in ("callbacks", "success_callback")
-        for told in getattr(litellm, name, None) or ()
-    )
-
-
 def _asked(args: Any, kwargs: dict[str, Any]) -> str | None:
     model = kwargs.get("model", args[0] if args else None)
     return clean(model) if isinstance(model, str) and model else None
@@ -489,8 +300,3 @@ def _group(kwargs: dict[str, Any]) -> str | None:
         if isinstance(group, str) and group:
             return clean(group)
     return None
-
-
-def _status_of(error: BaseException) -> str | None:
-    ended = isinstance(error, asyncio.CancelledError | GeneratorExit)
-    return "cancelled" if ended else None
