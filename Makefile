@@ -23,10 +23,11 @@ check: .venv/dev ## lint, types, layout
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(PYTEST) -q tests/test_layout.py
 
-backends: .venv/dev ## build an OpenTelemetry Collector, once, outside the repository
+backends: .venv/dev ## bring the servers: build an OpenTelemetry Collector, once; find or install PostgreSQL
 	PYTHON=$(BIN)/python collector-config/build "$(CACHE)/backends"
+	$(BIN)/python tests/backends/postgres.py
 
-test-backends: backends ## send the demo's spans to that Collector and compare
+test-backends: backends ## send the demo's spans to that Collector, pause and resume on that PostgreSQL
 	$(PYTEST) -m backends $(ARGS)
 
 interop: .venv/dev ## run beside other people's instrumentors

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spanflow.capture.marks import gave_up
     from spanflow.errors import (
         ConfigurationError,
         LedgerError,
@@ -33,6 +34,7 @@ __all__ = [
     "configure",
     "connect",
     "flush",
+    "gave_up",
     "shutdown",
     "uninstrument",
 ]
@@ -46,6 +48,7 @@ _HOMES = {
     "configure": "spanflow.setup",
     "connect": "spanflow.query.journeys",
     "flush": "spanflow.setup",
+    "gave_up": "spanflow.capture.marks",
     "shutdown": "spanflow.setup",
     "uninstrument": "spanflow.setup",
 }

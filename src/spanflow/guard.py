@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import threading
 import time
 from collections import Counter
@@ -26,7 +27,7 @@ LOG_EVERY_S = 60.0
 """At most one line of ours in this many seconds, whatever goes wrong."""
 
 _logger = logging.getLogger("spanflow")
-_lock = threading.Lock()
+_lock = threading.RLock()  # the collector may close an abandoned run in here
 
 
 class _State:
@@ -114,3 +115,12 @@ def _count(site: str, message: str, error: BaseException | None) -> None:
     _logger.warning(
         "spanflow: %s: %s%s. Your run is not affected.", site, message, more, exc_info=trace
     )
+
+
+def _after_fork_in_child() -> None:
+    global _lock  # noqa: PLW0603 - another thread of the parent may have held it
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows only
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -18,6 +18,7 @@ __all__ = [
     "EngagementStatus",
     "Event",
     "LlmCall",
+    "Repeated",
     "Step",
     "StepStatus",
     "TokenUsage",
@@ -86,6 +87,8 @@ class LlmCall(_Frozen):
     """Whether it is part of the sums."""
     not_counted_because: str | None = None
     """Why it is not: another instrumentor saw the same call, or it ran inside another call."""
+    repeats: str | None = None
+    """Whether it repeats an earlier call: ``replay``, ``retry`` or ``fork``; None where not."""
     status: str | None = None
     """``ok`` or ``error``."""
     started_at: datetime | None = None
@@ -121,6 +124,8 @@ class ToolCall(_Frozen):
     """What the tool was given; None unless message content is captured."""
     result: JsonValue = None
     """What the tool answered; None unless message content is captured."""
+    repeats: str | None = None
+    """Whether it repeats an earlier call: ``replay``, ``retry`` or ``fork``; None where not."""
     status: str | None = None
     """``ok`` or ``error``."""
     error_type: str | None = None
@@ -154,9 +159,34 @@ class Event(_Frozen):
     """What came with it."""
 
 
-class Wait(_Frozen):
-    """The time a step waited for a person."""
+class Repeated(_Frozen):
+    """What was spent on calls that repeat earlier ones; zero where there were none."""
 
+    replayed_tokens: int | None = None
+    """Tokens of calls made again because a node was resumed from its beginning."""
+    retried_tokens: int | None = None
+    """Tokens of calls in later attempts, or after a failure or a crash."""
+    forked_tokens: int | None = None
+    """Tokens of calls in turns that left from an earlier checkpoint."""
+    replayed_cost_usd: float | None = None
+    """Price in US dollars of the replayed calls."""
+    retried_cost_usd: float | None = None
+    """Price in US dollars of the retried calls."""
+    forked_cost_usd: float | None = None
+    """Price in US dollars of the calls in forks."""
+
+
+class Wait(_Frozen):
+    """The time an agent waited for a person: one question, from the turn that asked it first."""
+
+    interrupt_id: str | None = None
+    """Its id, where the framework gives one."""
+    kind: str = "interrupt"
+    """``interrupt``, or a breakpoint ``before`` or ``after`` a step."""
+    step_name: str | None = None
+    """The step that asked, or at which the breakpoint is."""
+    path: str | None = None
+    """That step's names from the top."""
     label: str | None = None
     """What was waited for, as the agent named it."""
     asked_at: datetime | None = None
@@ -166,7 +196,9 @@ class Wait(_Frozen):
     waited_ms: float | None = None
     """How long it took, in milliseconds."""
     resolution: str | None = None
-    """How it ended, like ``answered`` or ``superseded``."""
+    """How it ended: ``answered``, what the application called it, or ``superseded``."""
+    answered_turn_id: str | None = None
+    """The turn that ended it: 16 hex digits; None while it is open."""
     is_open: bool = False
     """Whether it is still waiting."""
 
@@ -187,7 +219,8 @@ class Step(_Frozen):
     path: str | None = None
     """The names from the top, like ``search/look_up``."""
     visit: int | None = None
-    """How many times this path had been visited in this turn, this visit included."""
+    """How many times this path had been visited in this turn and those it goes on, this visit
+    included."""
     attempts: int | None = None
     """How many times it was tried."""
     status: StepStatus | None = None
@@ -195,7 +228,11 @@ class Step(_Frozen):
     is_global: bool = False
     """Whether it can fire from anywhere."""
     replayed: bool = False
-    """Whether it repeats what was already done before a pause."""
+    """Whether an execution that began in an earlier turn was run again."""
+    execution_id: str | None = None
+    """The same for a pause and its resumption: 16 hex digits; None without checkpoints."""
+    triggered_by: tuple[str, ...] = ()
+    """The ids of the steps that caused it; empty where nobody tells."""
     tools_available: tuple[str, ...] = ()
     """The tools it could have called."""
     agent_name: str | None = None
@@ -206,12 +243,16 @@ class Step(_Frozen):
     """When it ended (UTC); None while it runs."""
     duration_ms: float | None = None
     """How long it took, in milliseconds."""
+    waiting_ms: float | None = None
+    """From its end to the last answer to what was asked in it, in milliseconds; None without."""
     error_type: str | None = None
     """The class of the error that ended it."""
     error_message: str | None = None
     """What that error said."""
     usage: TokenUsage = TokenUsage()
     """Tokens and price of its counted calls, those of the steps inside it included."""
+    repeated: Repeated = Repeated()
+    """The parts of these that were spent again."""
     llm_calls: int = 0
     """How many counted model calls it made, those of the steps inside it included."""
     tool_calls: int = 0
@@ -224,8 +265,8 @@ class Step(_Frozen):
     """Its trace: 32 hex digits."""
     span_id: str | None = None
     """Its span: 16 hex digits."""
-    wait: Wait | None = None
-    """The wait it caused, where it paused for a person."""
+    waits: tuple[Wait, ...] = ()
+    """What it paused for and had not asked before, in the order of the questions' ids."""
     steps: tuple[Step, ...] = ()
     """The steps of the graph that ran inside it, oldest first."""
     calls: tuple[LlmCall | ToolCall, ...] = ()
@@ -261,12 +302,24 @@ class Turn(_Frozen):
     """How long it took, in milliseconds."""
     previous_turn_id: str | None = None
     """The turn before it in the same engagement."""
+    chain_id: str | None = None
+    """The first of the turns that go on with each other; None where it stands alone."""
+    answers: tuple[str, ...] | None = None
+    """The questions it answers, ``*`` for the one that is open; None where it answers none."""
+    resolution: str | None = None
+    """``answered``, what the application called its answer, or ``conflict``: nothing was open."""
+    origin_turn_id: str | None = None
+    """The turn that a fork left from: 16 hex digits."""
+    origin_step_id: str | None = None
+    """The step of that turn that wrote the checkpoint: 16 hex digits."""
     error_type: str | None = None
     """The class of the error that ended it."""
     error_message: str | None = None
     """What that error said."""
     usage: TokenUsage = TokenUsage()
     """Tokens and price of its counted calls."""
+    repeated: Repeated = Repeated()
+    """The parts of these that were spent again."""
     llm_calls: int = 0
     """How many counted model calls it made."""
     tool_calls: int = 0
@@ -275,6 +328,8 @@ class Turn(_Frozen):
     """How many of its model calls reported no tokens."""
     unpriced_calls: int = 0
     """How many of its model calls have no known price."""
+    waits: tuple[Wait, ...] = ()
+    """The breakpoints it paused at."""
     steps: tuple[Step, ...] = ()
     """Its steps at the top, oldest first; steps of nested graphs are inside these."""
     calls: tuple[LlmCall | ToolCall, ...] = ()
@@ -297,7 +352,7 @@ class Engagement(_Frozen):
     dropped_at: str | None = None
     """The path of the step at which it was abandoned, failed or was interrupted."""
     abandon_reason: str | None = None
-    """Why it counts as abandoned."""
+    """Why it counts as abandoned: ``left``, ``gave_up``, ``expired`` or ``interrupted``."""
     user_id: str | None = None
     """Who came."""
     session_id: str | None = None
@@ -324,6 +379,8 @@ class Engagement(_Frozen):
     """How many errors happened in it, those mended by a retry included."""
     usage: TokenUsage = TokenUsage()
     """Tokens and price of its counted calls."""
+    repeated: Repeated = Repeated()
+    """The parts of these that were spent again."""
     calls_without_usage: int = 0
     """How many of its model calls reported no tokens."""
     unpriced_calls: int = 0

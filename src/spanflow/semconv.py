@@ -82,6 +82,7 @@ STEP_IS_GLOBAL: Final = "spanflow.step.is_global"
 STEP_GOAL: Final = "spanflow.step.goal"
 STEP_CACHED: Final = "spanflow.step.cached"
 STEP_EXECUTION_ID: Final = "spanflow.step.execution_id"
+STEP_TRIGGERED_BY_EXECUTIONS: Final = "spanflow.step.triggered_by_executions"
 STEP_TOOLS_AVAILABLE: Final = "spanflow.step.tools_available"
 REPLAYED: Final = "spanflow.replayed"
 

@@ -1,4 +1,4 @@
-"""A real OpenTelemetry Collector on loopback, and the spans that arrived in its file."""
+"""Real servers: an OpenTelemetry Collector with the spans that arrived, and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from backends import postgres as server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -143,3 +144,9 @@ def _running(folder: Path) -> Iterator[Collector]:
 def start_collector() -> Callable[[Path], AbstractContextManager[Collector]]:
     """Starts a Collector which writes into a folder, as a context manager."""
     return _running
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Callable[[], AbstractContextManager[str]]:
+    """Starts a PostgreSQL server, as a context manager that gives its address."""
+    return server.serving

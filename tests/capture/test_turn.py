@@ -272,7 +272,9 @@ def test_a_turn_is_linked_to_the_one_before(flow: Flow, begin: Callable[..., Tur
     [link] = flow.spans[0].links
     assert (link.context.trace_id, link.context.span_id) == (7, 9)
     [(links,)] = flow.sql("SELECT links FROM spans WHERE kind = 'turn'")
-    assert json.loads(links)[0] == {"trace_id": f"{7:032x}", "span_id": f"{9:016x}"}
+    assert json.loads(links) == [
+        {"trace_id": f"{7:032x}", "span_id": f"{9:016x}", "kind": "previous_turn"}
+    ]
 
 
 # -- nested graphs ---------------------------------------------------------------------------------

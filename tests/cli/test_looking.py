@@ -71,7 +71,6 @@ booking 01936c2a-7f3e-7c11-9b7e-4f1c09d2ab7e completed
 │   │       ├── error ServiceTimeoutError {"message": "rooms in Ueno did not an…
 │   │       └── tool search_rooms · 17 ms {"area": "Ueno"} → ["Park Side"]
 │   └── confirm waiting · 4.0 ms · waited 3.0 min for confirmation
-│       └── wait confirmation {"card": 1}
 └── turn 2 resume completed · 10 ms
     ├── confirm completed · 3.0 ms
     └── submitted completed · 3.0 ms

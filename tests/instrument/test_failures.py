@@ -12,6 +12,7 @@ from graphs import State, calling, chain, llm
 from langgraph.errors import GraphRecursionError
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import RetryPolicy
+from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 
 if TYPE_CHECKING:
@@ -126,6 +127,39 @@ def test_attempts_are_one_step(flow: Flow) -> None:
     ]
     assert len(flow.named("step flaky")) == 1
     assert flow.named("step flaky")[0].status.status_code is StatusCode.UNSET
+
+
+def test_a_call_says_in_which_attempt_it_was_made(flow: Flow) -> None:
+    """Also one of a step inside the step that is tried again, and a call that others report."""
+    tries = iter(range(9))
+    others = trace.get_tracer("others")
+    spent = {"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 3}
+
+    def inner(state: State) -> State:
+        llm(5, 5).invoke("x")
+        with others.start_as_current_span("chat", attributes=spent):
+            pass
+        if next(tries) < 2:
+            raise ConnectionError
+        return {"log": []}
+
+    builder = StateGraph(State)
+    policy = RetryPolicy(max_attempts=3, initial_interval=0.001)
+    builder.add_node("sub", chain("inner", inner=inner), retry_policy=policy)
+    builder.add_node("after", calling(llm(1, 1)))
+    builder.add_edge(START, "sub")
+    builder.add_edge("sub", "after")
+    builder.compile().invoke({"log": []})
+    rows = flow.sql("SELECT scope, attempt FROM records WHERE kind = 'llm' ORDER BY started_ns")
+    assert rows == [
+        (scope, attempt) for attempt in (None, 2, 3) for scope in ("spanflow", "others")
+    ] + [("spanflow", None)]
+    on_spans = [
+        (s.attributes or {}).get("spanflow.call.attempt")
+        for s in flow.spans
+        if s.name.startswith("chat")
+    ]
+    assert sorted(on_spans, key=str) == [2, 2, 3, 3, None, None, None]
 
 
 async def test_attempts_asynchronously(flow: Flow) -> None:

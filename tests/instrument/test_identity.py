@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,8 @@ from graphs import State, chain
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
+
+from spanflow.capture import lineage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +33,32 @@ def pausing(saver: Any) -> Any:
     builder.add_edge(START, "qualify")
     builder.add_edge("qualify", "answer")
     return builder.compile(checkpointer=saver)
+
+
+def forget() -> None:
+    """Make the next turn read its checkpoint, as another worker would."""
+    lineage.forget()
+
+
+def kinds(flow: Flow) -> list[str]:
+    """What capture took each turn for, by start."""
+    return [
+        kind
+        for (kind,) in flow.sql(
+            "SELECT turn_kind FROM records WHERE kind = 'turn' ORDER BY started_ns"
+        )
+    ]
+
+
+def told(flow: Flow) -> list[tuple[Any, Any]]:
+    """Answers and resolution of each turn, by start."""
+    return [
+        (answers, resolution)
+        for answers, resolution in flow.sql(
+            "SELECT answers::VARCHAR, resolution FROM records "
+            "WHERE kind = 'turn' ORDER BY started_ns"
+        )
+    ]
 
 
 def on(thread: str, **more: Any) -> Any:
@@ -122,12 +151,10 @@ def test_an_explicit_id_wins_and_stays_with_the_thread(flow: Flow) -> None:
 
 def test_an_updated_state_keeps_the_engagement(flow: Flow) -> None:
     """update_state drops our scalar on the head; it is found on the parent."""
-    from spanflow.capture import lineage
-
     app = pausing(InMemorySaver())
     app.invoke({"log": []}, on("t"))
     app.update_state(on("t"), {"log": ["edited"]})
-    lineage._cache.clear()  # noqa: SLF001 - as on a worker that has not seen the thread
+    forget()
     app.invoke(Command(resume="yes"), on("t"))
     assert flow.one("SELECT count(*) FROM engagements") == 1
 
@@ -186,6 +213,150 @@ def test_the_next_turn_on_this_worker_reads_nothing_more(flow: Flow) -> None:
     ]  # the first turn of a thread here asks once more than LangGraph itself
 
 
+def head_bytes(saver: Any, thread: str = "t") -> int:
+    """Bytes of ours in a thread's newest checkpoint, as JSON."""
+    ours = {"spanflow_engagement": saver.get_tuple(on(thread)).metadata["spanflow_engagement"]}
+    return len(json.dumps(ours, ensure_ascii=False).encode()) - 2
+
+
+@pytest.mark.parametrize(
+    "given", ["x" * 128, "x" * 5_000, "\N{GRINNING FACE}" * 128, "a\0b", "a|b|c", "\ud800", 7, " "]
+)
+def test_whatever_the_explicit_id_it_fits_and_is_read_back(flow: Flow, given: Any) -> None:
+    app = chain("a")
+    saver = app.checkpointer = InMemorySaver()
+    app.invoke({"log": []}, {**on("t"), "metadata": {"spanflow_engagement_id": given}})
+    assert head_bytes(saver) <= 250
+    forget()
+    app.invoke({"log": []}, on("t"))
+    app.invoke({"log": []}, {**on("u"), "metadata": {"spanflow_engagement_id": given}})
+    assert flow.sql("SELECT turns FROM engagements") == [(3,)]
+
+
+def test_long_explicit_ids_are_still_told_apart(flow: Flow) -> None:
+    for last in "12":
+        metadata = {"spanflow_engagement_id": "x" * 500 + last}
+        chain("a").invoke({"log": []}, {"metadata": metadata})
+    assert flow.one("SELECT count(*) FROM engagements") == 2
+
+
+# -- what a turn without input is ------------------------------------------------------------------
+
+
+def failing_once(saver: Any, error: BaseException) -> Any:
+    errors = [error]
+
+    def fails(state: State) -> State:
+        if errors:
+            raise errors.pop()
+        return {"log": ["b"]}
+
+    app = chain("a", "b", b=fails)
+    app.checkpointer = saver
+    return app
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_going_on_after_a_failure_is_a_retry(flow: Flow, elsewhere: bool) -> None:
+    app = failing_once(InMemorySaver(), ValueError("no"))
+    with pytest.raises(ValueError, match="no"):
+        app.invoke({"log": []}, on("t"))
+    if elsewhere:
+        forget()
+    app.invoke(None, on("t"))
+    assert kinds(flow) == ["new", "retry"]
+
+
+def test_going_on_after_a_cancellation_is_a_retry(flow: Flow) -> None:
+    app = failing_once(InMemorySaver(), KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        app.invoke({"log": []}, on("t"))
+    app.invoke(None, on("t"))
+    assert kinds(flow) == ["new", "retry"]
+
+
+def test_going_on_where_a_stream_was_left_is_a_retry(flow: Flow) -> None:
+    app = chain("a", "b")
+    app.checkpointer = InMemorySaver()
+    stream = app.stream({"log": []}, on("t"))
+    next(stream)
+    stream.close()
+    app.invoke(None, on("t"))
+    assert kinds(flow) == ["new", "retry"]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_going_on_at_a_breakpoint_is_a_resume(flow: Flow, elsewhere: bool) -> None:
+    app = chain("a", "b")
+    app.checkpointer = InMemorySaver()
+    app.invoke({"log": []}, on("t"), interrupt_before=["b"])
+    if elsewhere:
+        forget()
+    app.invoke(None, on("t"))
+    assert kinds(flow) == ["new", "resume"]
+    assert told(flow) == [(None, None), (None, None)]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_command_goes_on_where_something_waits_and_else_is_a_message(
+    flow: Flow, elsewhere: bool
+) -> None:
+    app = pausing(InMemorySaver())
+    app.invoke({"log": []}, on("t"))
+    for command in (
+        Command(update={"log": ["more"]}),
+        Command(resume="yes"),
+        Command(goto="answer"),
+    ):
+        if elsewhere:
+            forget()
+        app.invoke(command, on("t"))
+    assert kinds(flow) == ["new", "resume", "resume", "message"]
+    assert told(flow)[1:] == [(None, None), ('["*"]', None), (None, None)]
+
+
+# -- answers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [[], "", 0, False, "yes", {"confirm": True}, {"a" * 31: 1}])
+def test_every_answer_arrives_as_it_was_given(flow: Flow, value: Any) -> None:
+    app = pausing(InMemorySaver())
+    app.invoke({"log": []}, on("t"))
+    [got, _] = app.invoke(Command(resume=value), on("t"))["log"]
+    assert (got, type(got)) == (value, type(value))
+    assert told(flow)[1] == ('["*"]', None)
+
+
+def test_an_empty_map_answers_nothing(flow: Flow) -> None:
+    """To LangGraph it is a map of answers with none in it: the question is asked again."""
+    app = pausing(InMemorySaver())
+    app.invoke({"log": []}, on("t"))
+    assert "__interrupt__" in app.invoke(Command(resume={}), on("t"))
+    assert kinds(flow) == ["new", "resume"]
+    assert told(flow)[1] == (None, None)
+
+
+def test_answers_by_id_are_told_by_id(flow: Flow) -> None:
+    app = pausing(InMemorySaver())
+    [asked] = app.invoke({"log": []}, on("t"))["__interrupt__"]
+    app.invoke(Command(resume={asked.id: "yes"}), on("t"))
+    assert told(flow)[1] == (f'["{asked.id}"]', None)
+    resumed = flow.spans[-1].attributes or {}
+    assert resumed["spanflow.turn.answers"] == (asked.id,)
+
+
+def test_the_app_says_how_it_was_resolved(flow: Flow) -> None:
+    app = pausing(InMemorySaver())
+    app.invoke({"log": []}, {**on("t"), "metadata": {"spanflow_resolution": "none yet"}})
+    metadata = {"spanflow_resolution": "expired" + "!" * 100, "channel": "mail"}
+    app.invoke(Command(resume="too late"), {**on("t"), "metadata": metadata})
+    assert told(flow) == [(None, None), ('["*"]', ("expired" + "!" * 100)[:64])]
+    assert flow.one("SELECT metadata::VARCHAR FROM engagements") == '{"channel":"mail"}'
+
+
+# -- two processes ---------------------------------------------------------------------------------
+
+
 SCRIPT = textwrap.dedent(
     """
     import sys
@@ -217,3 +388,6 @@ def test_a_resume_in_another_process_is_the_same_engagement(flow: Flow, tmp_path
         "SELECT max(previous_turn_id), min_by(turn_id, started_at) FROM turns"
     )
     assert previous == first
+    assert kinds(flow) == ["new", "resume"]
+    [(link,)] = flow.sql("SELECT links[0] FROM records WHERE turn_kind = 'resume'")
+    assert (json.loads(link)["span_id"], json.loads(link)["kind"]) == (first, "previous_turn")

@@ -11,6 +11,7 @@ from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.func import entrypoint, task
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, interrupt
@@ -145,6 +146,44 @@ def test_a_saver_set_on_a_copy_of_the_graph(flow: Flow) -> None:
     forget()
     copy.with_config({"tags": ["x"]}).invoke(Command(resume="yes"), THREAD)
     assert flow.sql("SELECT status, turns FROM engagements") == [("completed", 2)]
+
+
+@pytest.mark.parametrize("durability", ["exit", "sync", "async"])
+def test_however_durable_the_checkpoints_are(flow: Flow, tmp_path: Path, durability: Any) -> None:
+    for value in ({"log": []}, Command(resume="yes"), {"log": []}):
+        with SqliteSaver.from_conn_string(str(tmp_path / "saver.db")) as saver:
+            app = builder().compile(checkpointer=saver)
+            app.invoke(value, THREAD, durability=durability)
+    assert flow.sql("SELECT kind, outcome FROM turns ORDER BY started_at") == [
+        ("new", "paused"),
+        ("resume", "completed"),
+        ("message", "paused"),
+    ]
+    assert flow.sql("SELECT turns FROM engagements") == [(3,)]
+
+
+def test_the_functional_api(flow: Flow) -> None:
+    @task
+    def ask(what: str) -> str:
+        return f"{what}: {interrupt('sure?')}"
+
+    @entrypoint(checkpointer=InMemorySaver())
+    def agent(what: str, *, previous: Any = None) -> Any:
+        return entrypoint.final(value=ask(what).result(), save=what)
+
+    agent.invoke("pay", THREAD)
+    forget()
+    assert agent.invoke(Command(resume="yes"), THREAD) == "pay: yes"
+    agent.invoke("again", THREAD)
+    agent.update_state(THREAD, "edited")
+    agent.invoke("again", THREAD)
+    assert flow.sql("SELECT kind FROM turns ORDER BY started_at") == [
+        ("new",),
+        ("resume",),
+        ("message",),
+        ("message",),
+    ]
+    assert flow.sql("SELECT turns FROM engagements") == [(4,)]
 
 
 # -- subgraphs -------------------------------------------------------------------------------------

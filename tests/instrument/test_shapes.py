@@ -109,6 +109,18 @@ def test_a_loop_counts_its_visits(flow: Flow, path_map: Any) -> None:
     assert ("it", "it") in {(e["source"], e["target"]) for e in json.loads(edges)}
 
 
+def test_the_router_before_the_first_step_is_none(flow: Flow) -> None:
+    builder = StateGraph(State)
+    builder.add_node("escalate", lambda state: {"log": ["escalate"]})
+    model = llm(5, 5)
+    builder.add_conditional_edges(START, lambda s: model.invoke("?") and "escalate", ["escalate"])
+    builder.compile().invoke({"log": []}, {"metadata": {"spanflow_global_steps": ["escalate"]}})
+    assert flow.sql("SELECT path FROM steps") == [("escalate",)]
+    assert flow.sql("SELECT step_id, total_tokens FROM llm_calls") == [(None, 10)]
+    [(switch,)] = flow.sql("SELECT payload FROM events WHERE kind = 'intent_switch'")
+    assert json.loads(switch) == {"from": None, "to": "escalate"}
+
+
 def subgraph() -> Any:
     inner = chain("s1", "s2", s1=calling(llm(7, 3)))
     builder = StateGraph(State)

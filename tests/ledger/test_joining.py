@@ -98,6 +98,7 @@ def test_either_way_and_again_give_the_same(make: Any, tmp_path: Path, ledger: P
     one, two = tmp_path / "one.duckdb", tmp_path / "two.duckdb"
     make.write(one, first_host(make))
     make.write(two, second_host(make))
+    make.close(two)
     refresh(one)
     three = tmp_path / "three.duckdb"
     shutil.copy(one, three)
@@ -115,14 +116,33 @@ def test_who_is_gone_there_is_gone_here(make: Any, ledger: Path, tmp_path: Path)
     other = tmp_path / "other.duckdb"
     make.write(other, second_host(make))
     join(ledger, other)
-    status = "SELECT status FROM engagements WHERE engagement_id = 'e2'"
-    assert make.ask(ledger, status) == [{"status": "active"}]
+    status = "SELECT status FROM engagements(as_of := {}) WHERE engagement_id = 'e2'"
+    early = status.format("TIMESTAMP '2026-09-21 14:14:00'")
+    assert make.ask(ledger, early) == [{"status": "active"}]
     make.close(other)
     assert join(ledger, other).changed
-    assert make.ask(ledger, status) == [{"status": "interrupted"}]
+    assert make.ask(ledger, early) == [{"status": "interrupted"}]
     assert make.ask(ledger, "SELECT dropped_at FROM engagements WHERE engagement_id = 'e2'") == [
         {"dropped_at": "search"}
     ]
+
+
+def test_whom_nobody_here_sees_die_is_not_active_for_ever(make: Any, ledger: Path, tmp_path: Path):
+    other = tmp_path / "other.duckdb"
+    make.write(other, second_host(make))
+    join(ledger, other)
+    asked = "FROM status_history('e2', as_of := TIMESTAMP '2100-01-01')"
+    assert [row["status"] for row in make.ask(ledger, asked)] == ["active", "interrupted"]
+    # Where the process is watched, silence alone ends nothing.
+    assert [row["status"] for row in make.ask(other, asked)] == ["active"]
+    assert make.ask(ledger, "SELECT outcome FROM turns WHERE engagement_id = 'e2'") == [
+        {"outcome": "interrupted"}
+    ]
+    assert not join(ledger, other).changed
+    # What comes late takes it back.
+    make.write(other, [make.turn(21, at=5, until=90, trace=3, engagement_id="e2")])
+    join(ledger, other)
+    assert [row["status"] for row in make.ask(ledger, asked)] == ["active", "completed"]
 
 
 def test_in_small_slices_the_same_rows_come(make: Any, tmp_path: Path, monkeypatch: Any):

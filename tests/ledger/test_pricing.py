@@ -104,6 +104,21 @@ def test_a_price_set_later_counts_history_anew(ledger, make):
     assert (again.prices, again.calls) == (0, 0)
 
 
+def test_what_was_tried_again_is_priced_too(ledger, make):
+    spent = {"step_id": 2, "model": "m", "input_tokens": 1_000_000, "output_tokens": 0}
+    ledger.write(
+        make.turn(),
+        make.step(2, "a", attempts=2),
+        call(make, 3, **spent),
+        call(make, 4, attempt=2, at=1, **spent),
+    )
+    set_price(ledger.path, price())
+    for view in ("turns", "engagements"):
+        assert ledger.sql(f"SELECT cost_usd, retried_cost_usd FROM {view}") == [(2.0, 1.0)]
+    set_price(ledger.path, price(given="3"))
+    assert ledger.sql("SELECT cost_usd, retried_cost_usd FROM engagements") == [(6.0, 3.0)]
+
+
 def test_the_price_of_the_day_a_call_began(ledger, make):
     began = datetime.fromtimestamp(make.T0 / 1e9, UTC).date()
     set_price(ledger.path, price(given="1"))

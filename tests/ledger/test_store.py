@@ -18,8 +18,15 @@ from spanflow.ledger.store import migrations, open_store
 DOCS = Path(__file__).parents[2] / "docs"
 VIEWS = (
     "engagements", "turns", "steps", "llm_calls", "tool_calls", "events", "waits", "transitions",
-    "graphs", "spans", "diagnostics",
+    "handoffs", "graphs", "spans", "diagnostics",
 )  # fmt: skip
+MACROS = {
+    "status_history": "status_history('e1')",
+    "critical_path": "critical_path('e1')",
+    "repriced": "repriced()",
+    "waits": "waits()",
+    "engagements": "engagements()",
+}
 
 
 @pytest.fixture
@@ -74,6 +81,22 @@ def test_every_column_of_every_view_is_documented(places):
             ).fetchall()
         }
         assert shown == set(VIEWS)
+
+
+def test_every_table_macro_is_documented(places):
+    text = (DOCS / "ledger.md").read_text("utf-8")
+    with open_store(places) as connection:
+        found = connection.execute(
+            "SELECT DISTINCT function_name FROM duckdb_functions() "
+            "WHERE function_type = 'table_macro' AND NOT internal"
+        ).fetchall()
+        # What the views are made of.
+        assert {name for (name,) in found} - {"engagement_sums"} == set(MACROS)
+        for name, call in MACROS.items():
+            assert f"`{name}(" in text, name
+            section = text[text.index(f"### `{name}`") :]
+            told = connection.execute(f"DESCRIBE FROM {call}").fetchall()
+            assert [row[0] for row in told if f"`{row[0]}`" not in section] == []
 
 
 def test_there_is_no_key_and_no_index_to_be_locked_out_by(places):

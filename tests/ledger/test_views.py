@@ -199,8 +199,8 @@ def test_a_wait_is_open_until_the_next_turn_begins(ledger, make):
     later = f"{at} + INTERVAL 31 MINUTE"
     assert make.ask(
         ledger, f"SELECT status, dropped_at, abandon_reason FROM engagements(as_of := {later})"
-    ) == [{"status": "abandoned", "dropped_at": "qualify", "abandon_reason": "no_answer"}]
-    make.write(ledger, [make.turn(4, at=1000, until=1010, turn_kind="resume")])
+    ) == [{"status": "abandoned", "dropped_at": "qualify", "abandon_reason": "left"}]
+    make.write(ledger, [make.turn(4, at=1000, until=1010, turn_kind="resume", answers=["i"])])
     [wait] = make.ask(ledger, query)
     assert (wait["waited_ms"], wait["resolution"], wait["is_open"]) == (990.0, "answered", False)
     assert make.ask(ledger, "SELECT status, waiting_ms, working_ms FROM engagements") == [

@@ -126,8 +126,8 @@ def test_calls_events_and_waits_stand_where_they_happened(ledger: Path):
     ]
     assert (look_up.attempts, look_up.tools_available) == (2, ("search_rooms",))
     assert search.usage.total_tokens == 84
-    assert confirm.wait is not None
-    assert (confirm.wait.label, confirm.wait.waited_ms, confirm.wait.is_open) == (
+    [wait] = confirm.waits
+    assert (wait.label, wait.waited_ms, wait.is_open) == (
         "confirmation",
         179_935.0,
         False,
@@ -276,9 +276,9 @@ def test_steps_that_name_each_other_as_parent_are_still_shown(tmp_path: Path):
 
 
 def test_the_models_hold_what_the_views_have(ledger: Path):
-    from spanflow.model import Engagement, Event, Step, TokenUsage, Turn, Wait
+    from spanflow.model import Engagement, Event, Repeated, Step, TokenUsage, Turn, Wait
 
-    made_here = {"usage", "history", "wait", "calls", "events"}
+    made_here = {"usage", "repeated", "history", "waits", "calls", "events"}
     views = {
         "engagements": Engagement,
         "turns": Turn,
@@ -296,4 +296,6 @@ def test_the_models_hold_what_the_views_have(ledger: Path):
                 wanted -= {"steps"}
             if "usage" in model.model_fields:
                 wanted |= set(TokenUsage.model_fields)
+            if "repeated" in model.model_fields:
+                wanted |= set(Repeated.model_fields)
             assert wanted - columns == set(), view

@@ -109,11 +109,19 @@ class OpenCall:
             identity = dict(turn.identity_attributes)
             if scope.step is not None:
                 identity[semconv.STEP_ID] = scope.step.span_id
+                attempt = scope.step.attempt
+                if attempt > 1:
+                    fields["attempt"] = identity[semconv.CALL_ATTEMPT] = attempt
+                if scope.step.agent_name is not None:
+                    fields["agent_name"] = scope.step.agent_name
             invocation.span.set_attributes(identity)
             if turn.identity.conversation_id is not None:
                 invocation.span.set_attribute(
                     semconv.GEN_AI_CONVERSATION_ID, turn.identity.conversation_id
                 )
+        agent = fields.get("agent_name")
+        if agent is not None:
+            invocation.span.set_attribute(semconv.GEN_AI_AGENT_NAME, agent)
 
     @property
     def context(self) -> Context:

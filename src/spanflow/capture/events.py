@@ -51,6 +51,10 @@ class Event:
         attributes = {semconv.EVENT_KIND: self.kind}
         if self.payload is not None:
             text = fitted(self.payload, _ON_SPAN_BYTES)
+            if text.truncated and self.kind == "wait":
+                # Its id and label are always told: they tie it to its answer.
+                short = {key: self.payload[key] for key in self.payload if key != "payload"}
+                attributes[semconv.EVENT_PAYLOAD] = fitted(short, _ON_SPAN_BYTES).text
             if text.truncated:
                 attributes[semconv.PAYLOAD_TRUNCATED] = True
                 attributes[semconv.PAYLOAD_ORIGINAL_SIZE] = text.original_size

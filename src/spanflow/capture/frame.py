@@ -14,6 +14,7 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from spanflow import semconv
 from spanflow.capture import scope as scopes
+from spanflow.capture.causes import Causes
 from spanflow.capture.events import LONGEST_STATUS, told_by
 from spanflow.capture.payload import clean
 from spanflow.capture.runtime import span_ids
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
 
+    from spanflow.capture.causes import Cause
     from spanflow.capture.identity import GraphShape
     from spanflow.capture.runtime import Runtime
     from spanflow.capture.turn import Turn
@@ -34,10 +36,13 @@ class Frame:
     """One run of one graph: its span, its open steps, and where it stands."""
 
     __slots__ = (
+        "agent_name",
         "base",
         "bound",
+        "causes",
         "context",
         "ended",
+        "finished",
         "open",
         "parent_step",
         "paused",
@@ -61,7 +66,10 @@ class Frame:
         self.open: dict[str, Step] = {}
         self.bound = False
         self.runs: set[Any] = set()
+        self.causes = Causes()
+        self.agent_name = shape.agent or _agent_around(shape, parent_step)
         self.paused = False
+        self.finished = False
         self.ended = False
         self.started_ns = time.time_ns()
 
@@ -78,6 +86,10 @@ class Frame:
         )
         self.context = trace.set_span_in_context(self.span, context)
 
+    def path_of(self, name: str) -> str:
+        """Return the path of a step of this frame's graph."""
+        return f"{self.parent_step.path}/{name}" if self.parent_step is not None else name
+
     def start_step(  # noqa: PLR0913 - what a framework knows of a step, by name
         self,
         name: str,
@@ -87,6 +99,7 @@ class Frame:
         parent: Step | None = None,
         agent_name: str | None = None,
         cached: bool = False,
+        causes: tuple[Cause, ...] = (),
     ) -> Step:
         """Open the step that runs `name`, or take up the one that failed under the same `key`.
 
@@ -97,6 +110,7 @@ class Frame:
             parent: The step this one runs in, where it is not the frame's own parent.
             agent_name: The agent the framework says is at work.
             cached: The result came from a cache; nothing ran.
+            causes: The steps that this one follows from.
         """
         with self.turn.lock:
             again = self.open.get(key)
@@ -113,7 +127,9 @@ class Frame:
                 parent or self.parent_step,
                 agent_name=agent_name,
                 cached=cached,
+                causes=causes,
             )
+            self.causes.begin(step)
             self.open[key] = step
             self.turn.note_start(step)
         step.announce()
@@ -187,6 +203,19 @@ class Nested(Frame):
             self.span.set_status(Status(StatusCode.ERROR, text[:LONGEST_STATUS]))
         self.span.end(ended_ns)
         self.runtime.record({**self.base, **fields})
+
+
+def _agent_around(shape: GraphShape, step: Step | None) -> str | None:
+    """Return the agent at work in a graph that is none for certain.
+
+    A graph that holds a conversation and whose own name is its node's is one, as in a swarm; any
+    other works for the agent around it.
+    """
+    if step is None:
+        return None
+    if shape.converses and shape.name == step.path.rpartition("/")[2]:
+        return shape.name
+    return step.agent_name
 
 
 def _span_id(context: Context) -> str:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import SpanContext
 
+    from spanflow.capture.lineage import Origin
+
 __all__ = ["GraphShape", "Identity"]
 
 
@@ -30,6 +32,10 @@ class GraphShape:
     """Full paths of all steps, subgraphs included."""
     tools: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
     """Tools by step path, where a step is a tool node."""
+    agent: str | None = None
+    """The agent that the graph is, where the framework that made it says so."""
+    converses: bool = False
+    """The graph has a name of its own and works on messages."""
 
     def resolve(self, names: Sequence[str]) -> dict[str, str]:
         """Map the paths of this graph that `names` mean to the name.
@@ -63,3 +69,12 @@ class Identity:
     global_steps: tuple[str, ...] = ()
     step_tools: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
     previous: SpanContext | None = None
+    """The last turn on the thread."""
+    origin: Origin | None = None
+    """Of a fork: the checkpoint it begins at."""
+    left_from: SpanContext | None = None
+    """Of a fork: the step that wrote that checkpoint, or else its turn."""
+    answers: tuple[str, ...] = ()
+    """Ids of the interrupts a resume answers; ``*`` for the one that is pending."""
+    resolution: str | None = None
+    """What the app calls its answer."""

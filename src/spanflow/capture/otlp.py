@@ -165,7 +165,8 @@ def _links(raw: object) -> Iterator[Link]:
         trace_id = _id(link.get("traceId"), _TRACE_DIGITS)
         span_id = _id(link.get("spanId"), _SPAN_DIGITS)
         if trace_id is not None and span_id is not None:
-            yield Link(SpanContext(trace_id, span_id, is_remote=True))
+            attributes = _attributes(link.get("attributes"))
+            yield Link(SpanContext(trace_id, span_id, is_remote=True), attributes)
 
 
 def _attributes(raw: object, depth: int = 0) -> dict[str, Any]:

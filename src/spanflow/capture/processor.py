@@ -133,6 +133,9 @@ def _identify(span: Span, scope: scopes.Scope) -> None:
     span.set_attribute(semconv.TURN_ID, scope.turn.span_id)
     if scope.step is not None:
         span.set_attribute(semconv.STEP_ID, scope.step.span_id)
+        attempt = scope.step.attempt
+        if attempt > 1:
+            span.set_attribute(semconv.CALL_ATTEMPT, attempt)
 
 
 def _inherit(span: Span, parent: trace.Span) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from opentelemetry.sdk.trace import ReadableSpan
+    from opentelemetry.trace import Link
 
     from spanflow.capture.dialects import Reading
 
@@ -42,6 +43,10 @@ _TURN_FIELDS = {
     semconv.TURN_ON_THREAD: "on_thread",
     semconv.TURN_GOALS: "goals",
     semconv.TURN_OUTCOME: "status",
+    semconv.TURN_ANSWERS: "answers",
+    semconv.TURN_RESOLUTION: "resolution",
+    semconv.TURN_ORIGIN_ID: "origin_turn_id",
+    semconv.TURN_ORIGIN_SUPERSTEP: "origin_superstep",
     semconv.GRAPH_VERSION: "graph_version",
     semconv.GEN_AI_CONVERSATION_ID: "conversation_id",
     semconv.USER_ID: "user_id",
@@ -58,6 +63,7 @@ _STEP_FIELDS = {
     semconv.STEP_GOAL: "goal",
     semconv.STEP_PARENT_ID: "parent_step_id",
     semconv.STEP_TOOLS_AVAILABLE: "tools_available",
+    semconv.STEP_EXECUTION_ID: "execution_id",
     semconv.GEN_AI_AGENT_NAME: "agent_name",
 }
 _WORKFLOW_FIELDS = {
@@ -82,7 +88,17 @@ _READ = {
     "goal": clean_path,
 }
 """How a text of these fields is read where it is no plain name."""
-_WORDS = {"turn_id", "step_id", "parent_step_id", "status", "turn_kind", "graph_version"}
+_WORDS = {
+    "turn_id",
+    "step_id",
+    "parent_step_id",
+    "execution_id",
+    "origin_turn_id",
+    "answers",
+    "status",
+    "turn_kind",
+    "graph_version",
+}
 """Fields that hold ids and words of our own."""
 _WORD = re.compile(r"[0-9a-f]{1,32}|[a-z_]{1,32}")
 _NOT_REPEATED = {
@@ -99,6 +115,7 @@ _NOT_REPEATED = {
     semconv.GEN_AI_USAGE_OUTPUT_TOKENS,
     semconv.REPLAYED,
     semconv.CALL_STATUS,
+    semconv.CALL_ATTEMPT,
     semconv.USAGE_TOTAL_TOKENS,
     semconv.USAGE_FLAGS,
     semconv.USAGE_COST_USD,
@@ -140,9 +157,14 @@ def record_of(
     _copy(attributes, _SHARED_FIELDS, record)
     if span.links:
         record["links"] = [
-            {"trace_id": f"{c.trace_id:032x}", "span_id": f"{c.span_id:016x}"}
-            for c in (link.context for link in span.links)
-        ]
+            {
+                "trace_id": f"{link.context.trace_id:032x}",
+                "span_id": f"{link.context.span_id:016x}",
+                "kind": _text((link.attributes or {}).get(semconv.LINK_KIND)),
+            }
+            for link in span.links
+            if not _is_cause(link)
+        ] or None
     ours = scope == SCOPE_NAME
     # Another language's turns and steps, told in our words, are turns and steps.
     if reading is None and (
@@ -152,6 +174,9 @@ def record_of(
         return record
     if reading is not None:
         record |= call_fields(reading, limit, content=content)
+        attempt = attributes.get(semconv.CALL_ATTEMPT)
+        if isinstance(attempt, int):
+            record["attempt"] = attempt
         record |= _said_by_us(attributes, reading)
     else:
         record |= {"kind": "span", "name": clean(span.name)}
@@ -259,10 +284,20 @@ def _ours(
         text = attributes.get(semconv.ENGAGEMENT_METADATA)
         if isinstance(text, str):
             record["metadata"] = jsonable(_parsed(text), limit)
+        waits = attributes.get(semconv.TURN_INTERRUPT_IDS)
+        if isinstance(waits, tuple):
+            ids = [clean(wait) for wait in cast("tuple[object, ...]", waits)]
+            record["attributes"] = {semconv.TURN_INTERRUPT_IDS: ids}
     elif semconv.STEP_NAME in attributes:
         record["kind"] = "step"
         _copy(attributes, _STEP_FIELDS, record)
         record["step_id"] = record["span_id"]
+        causes = [f"{link.context.span_id:016x}" for link in span.links if _is_cause(link)]
+        earlier = attributes.get(semconv.STEP_TRIGGERED_BY_EXECUTIONS)
+        if isinstance(earlier, tuple):
+            causes += [clean(one) for one in cast("tuple[object, ...]", earlier)]
+        if causes:
+            record["triggered_by"] = causes
         if semconv.STEP_CACHED in attributes:
             record["attributes"] = {semconv.STEP_CACHED: True}
     else:
@@ -304,12 +339,21 @@ def _events(span: ReadableSpan, limit: int, *, content: bool) -> list[dict[str, 
                 "name": kind if event.name == kind else clean(event.name),
                 "at_ns": event.timestamp,
                 "payload": json_payload(
-                    _parsed(text) if isinstance(text, str) else dict(attributes), limit
+                    _parsed(text) if isinstance(text, str) else _besides_kind(attributes), limit
                 )
                 or None,
             }
         )
     return found or None
+
+
+def _is_cause(link: Link) -> bool:
+    """Tell whether a link is one of ours from a step to one that caused it."""
+    return (link.attributes or {}).get(semconv.LINK_KIND) == semconv.LINK_TRIGGERED_BY
+
+
+def _besides_kind(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in attributes.items() if key != semconv.EVENT_KIND}
 
 
 def _others(attributes: Mapping[str, Any], limit: int, *, content: bool) -> dict[str, Any]:

@@ -6,13 +6,15 @@ for good. This module knows OpenTelemetry and no framework.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from spanflow import semconv
+from spanflow.capture import lineage
 from spanflow.capture import scope as scopes
 from spanflow.capture.events import LONGEST_STATUS, Event, Events, error_event, told_by
 from spanflow.capture.runtime import span_id_of
@@ -22,9 +24,23 @@ from spanflow.tally import Totals
 if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
+    from spanflow.capture.causes import Cause
     from spanflow.capture.frame import Frame
 
-__all__ = ["Step"]
+__all__ = ["Step", "execution_id"]
+
+_TRIGGERED_BY = {semconv.LINK_KIND: semconv.LINK_TRIGGERED_BY}
+_MOST_LINKS = 128
+"""Links that OpenTelemetry keeps of a span by default: it would drop the first of more."""
+
+
+def execution_id(key: str) -> str:
+    """Return the id that all runs of one task share, in whichever turn or process.
+
+    Args:
+        key: What the framework calls the task; it may be long.
+    """
+    return hashlib.blake2b(key.encode(errors="replace"), digest_size=8).hexdigest()
 
 
 class Step:
@@ -34,6 +50,7 @@ class Step:
         "_calls",
         "_events",
         "_totals",
+        "agent_name",
         "attempts",
         "base",
         "context",
@@ -67,12 +84,14 @@ class Step:
         *,
         agent_name: str | None = None,
         cached: bool = False,
+        causes: tuple[Cause, ...] = (),
     ) -> None:
         turn = frame.turn
         self.frame = frame
         self.key = key
         self.parent = parent
         self.superstep = superstep
+        self.agent_name = agent_name
         self.path = f"{parent.path}/{name}" if parent is not None else name
         self.visit = turn.visits[self.path] = turn.visits.get(self.path, 0) + 1
         self.attempts = 1
@@ -103,28 +122,14 @@ class Step:
             semconv.STEP_PATH: self.path,
             semconv.STEP_VISIT: self.visit,
         }
-        told: dict[str, Any] = {}
-        # What is not said is left out. No loop: this runs at every step.
-        if superstep is not None:
-            told["superstep"] = attributes[semconv.STEP_SUPERSTEP] = superstep
-        if parent is not None:
-            told["parent_step_id"] = attributes[semconv.STEP_PARENT_ID] = parent.span_id
-        if self.is_global:
-            told["is_global"] = attributes[semconv.STEP_IS_GLOBAL] = True
-        if self.goal is not None:
-            told["goal"] = attributes[semconv.STEP_GOAL] = self.goal
-        if tools:
-            told["tools_available"] = attributes[semconv.STEP_TOOLS_AVAILABLE] = tools
-        if agent_name is not None:
-            told["agent_name"] = attributes[semconv.GEN_AI_AGENT_NAME] = agent_name
-        if cached:
-            told["attributes"] = {semconv.STEP_CACHED: True}
-            attributes[semconv.STEP_CACHED] = True
+        told = self._tell(attributes, tools, causes, cached=cached)
+        links = _links(causes) if causes and outer.span.is_recording() else None
         self.span = frame.runtime.tracer.start_span(
             f"step {name}",
             context=outer.context,
             kind=SpanKind.INTERNAL,
             attributes=attributes,
+            links=links,
             start_time=self.started_ns,
         )
         self.trace_id = turn.trace_id
@@ -147,6 +152,39 @@ class Step:
             "status": "running",
         }
 
+    def _tell(
+        self,
+        attributes: dict[str, AttributeValue],
+        tools: tuple[str, ...] | None,
+        causes: tuple[Cause, ...],
+        *,
+        cached: bool,
+    ) -> dict[str, Any]:
+        """Add to `attributes` what is not said of every step; return it as a record has it."""
+        turn, parent = self.frame.turn, self.parent
+        told: dict[str, Any] = {}
+        # What is not said is left out. No loop: this runs at every step.
+        if self.superstep is not None:
+            told["superstep"] = attributes[semconv.STEP_SUPERSTEP] = self.superstep
+        if parent is not None:
+            told["parent_step_id"] = attributes[semconv.STEP_PARENT_ID] = parent.span_id
+        if turn.identity.on_thread:
+            told["execution_id"] = attributes[semconv.STEP_EXECUTION_ID] = execution_id(self.key)
+        if self.is_global:
+            told["is_global"] = attributes[semconv.STEP_IS_GLOBAL] = True
+        if self.goal is not None:
+            told["goal"] = attributes[semconv.STEP_GOAL] = self.goal
+        if tools:
+            told["tools_available"] = attributes[semconv.STEP_TOOLS_AVAILABLE] = tools
+        if self.agent_name is not None:
+            told["agent_name"] = attributes[semconv.GEN_AI_AGENT_NAME] = self.agent_name
+        if causes:
+            told["triggered_by"] = _tell_causes(causes, attributes)
+        if cached:
+            told["attributes"] = {semconv.STEP_CACHED: True}
+            attributes[semconv.STEP_CACHED] = True
+        return told
+
     @property
     def calls(self) -> CallLog:
         """The calls made in this step so far."""
@@ -160,6 +198,11 @@ class Step:
         if self._totals is None:
             self._totals = Totals()
         return self._totals
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that is going on; of a step inside one that is tried again, at least that."""
+        return max([self.attempts, *(step.attempts for step in self._ancestors())])
 
     def announce(self) -> None:
         """Make the step known: to spans that start inside it, and to the journal."""
@@ -215,6 +258,8 @@ class Step:
                 self.error = error
                 self.ended_ns = time.time_ns()
             turn.note_end(self)
+            if turn.identity.on_thread and self.parent is None and self.status == "completed":
+                lineage.note_step(turn.span_id, self.superstep, self.trace_id, self.span_id)
             if self._calls is not None:
                 around = (step.totals for step in self._ancestors())
                 self._calls.settle(self.totals, turn.totals, *around)
@@ -255,3 +300,17 @@ class Step:
         self.error = self.inner_error = None
         self.frame.turn.steps.pop(self.span_id, None)
         self.frame.runtime.record({**self.base, **fields})
+
+
+def _tell_causes(causes: tuple[Cause, ...], attributes: dict[str, AttributeValue]) -> list[str]:
+    """Return the ids of what caused a step; those that no link can name come last."""
+    earlier = [cause[0] for cause in causes if cause[1] is None]
+    if not earlier:
+        return [cause[0] for cause in causes]
+    attributes[semconv.STEP_TRIGGERED_BY_EXECUTIONS] = earlier
+    return [cause[0] for cause in causes if cause[1] is not None] + earlier
+
+
+def _links(causes: tuple[Cause, ...]) -> list[Link]:
+    known = [cause[1] for cause in causes if cause[1] is not None]
+    return [Link(context, _TRIGGERED_BY) for context in known[:_MOST_LINKS]]

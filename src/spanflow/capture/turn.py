@@ -17,6 +17,7 @@ from spanflow import semconv
 from spanflow.capture import scope as scopes
 from spanflow.capture.events import LONGEST_STATUS, Event, Events, error_event, told_by
 from spanflow.capture.frame import Frame
+from spanflow.capture.payload import fitted
 from spanflow.capture.runtime import span_ids
 from spanflow.capture.usage import CallLog, usage_attributes
 from spanflow.tally import Totals
@@ -35,6 +36,7 @@ __all__ = ["Turn"]
 
 _WHOLE_BYTES = 2_048
 """The longest string attribute that every back end keeps whole (Tempo cuts there)."""
+_MOST_IDS = 128
 
 
 class Turn(Frame):
@@ -58,6 +60,7 @@ class Turn(Frame):
         "totals",
         "visits",
         "waiting",
+        "waits",
     )
 
     def __init__(self, runtime: Runtime, shape: GraphShape, identity: Identity) -> None:
@@ -76,8 +79,9 @@ class Turn(Frame):
         self.events = Events()
         self.failed: tuple[int, str] | None = None
         self.waiting: str | None = None
+        self.waits: dict[object, dict[str, Any]] = {}
         self.last_started: str | None = None
-        context, links = _surroundings(identity.previous)
+        context, links = _surroundings(identity)
         self.identity_attributes: dict[str, AttributeValue] = {
             semconv.ENGAGEMENT_ID: identity.engagement_id
         }
@@ -111,9 +115,17 @@ class Turn(Frame):
             "metadata": identity.metadata or None,
             "service_name": runtime.service_name,
             "started_ns": self.started_ns,
+            "answers": identity.answers or None,
+            "resolution": identity.resolution,
+            "origin_turn_id": _origin_turn(identity),
+            "origin_superstep": identity.origin.superstep if identity.origin else None,
             "links": [
-                {"trace_id": f"{c.trace_id:032x}", "span_id": f"{c.span_id:016x}"}
-                for c in (link.context for link in links)
+                {
+                    "trace_id": f"{link.context.trace_id:032x}",
+                    "span_id": f"{link.context.span_id:016x}",
+                    "kind": (link.attributes or {}).get(semconv.LINK_KIND),
+                }
+                for link in links
             ],
         }
         scopes.turns[self.span_id] = self
@@ -135,6 +147,10 @@ class Turn(Frame):
             semconv.TURN_ON_THREAD: who.on_thread,
             semconv.TURN_GOALS: self.goals or None,
             semconv.GRAPH_VERSION: self.shape.version,
+            semconv.TURN_ANSWERS: who.answers or None,
+            semconv.TURN_RESOLUTION: who.resolution,
+            semconv.TURN_ORIGIN_ID: _origin_turn(who),
+            semconv.TURN_ORIGIN_SUPERSTEP: who.origin.superstep if who.origin else None,
         }
         return {key: value for key, value in attributes.items() if value is not None}
 
@@ -198,6 +214,19 @@ class Turn(Frame):
         ):
             self.waiting = step.path
 
+    def note_wait(self, key: object, payload: dict[str, Any]) -> bool:
+        """Remember what a step asks a human; False where a step inside it asked that already.
+
+        Args:
+            key: What tells it from every other question of this turn.
+            payload: Its ``id``, and its ``payload`` where content is captured.
+        """
+        with self.lock:
+            if key in self.waits:
+                return False
+            self.waits[key] = payload
+            return True
+
     def add_event(self, event: Event) -> None:
         """Put an event on the turn's span and into its record."""
         if self.events.add(event):
@@ -226,6 +255,11 @@ class Turn(Frame):
             self.span.set_attribute(semconv.ERROR_TYPE, kind)
             self.span.set_status(Status(StatusCode.ERROR, text[:LONGEST_STATUS]))
         self.span.set_attributes(self._end_attributes(outcome))
+        waits = self._wait_attributes()
+        self.span.set_attributes(waits)
+        waits.pop(semconv.TURN_INTERRUPTS, None)
+        if waits:
+            fields["attributes"] = waits
         self.span.end(ended_ns)
         scopes.turns.pop(self.span_id, None)
         self.runtime.record(
@@ -250,6 +284,21 @@ class Turn(Frame):
             attributes[semconv.TURN_DROPPED_AT] = dropped_at
         return attributes | usage_attributes(self.totals)
 
+    def _wait_attributes(self) -> dict[str, AttributeValue]:
+        """Return the ids of what is asked, and the questions where content is captured."""
+        waits = list(self.waits.values())
+        if not waits:
+            return {}
+        attributes: dict[str, AttributeValue] = {
+            semconv.TURN_INTERRUPT_IDS: [wait["id"] for wait in waits[:_MOST_IDS]]
+        }
+        if "payload" in waits[0]:
+            asked = [{"id": wait["id"], "payload": wait["payload"]} for wait in waits]
+            text = fitted(asked, _WHOLE_BYTES)
+            if not text.truncated:
+                attributes[semconv.TURN_INTERRUPTS] = text.text
+        return attributes
+
     def _preview(self, outcome: str) -> tuple[str, str | None]:
         """Return the engagement's status and drop-off as far as this turn alone can tell.
 
@@ -267,7 +316,7 @@ class Turn(Frame):
         return "completed", None
 
 
-def _surroundings(previous: trace.SpanContext | None) -> tuple[Context, list[Link]]:
+def _surroundings(who: Identity) -> tuple[Context, list[Link]]:
     """Return the context a turn starts in, and its links.
 
     A turn started inside the user's span is its child. One started by a task that outlived an
@@ -275,8 +324,10 @@ def _surroundings(previous: trace.SpanContext | None) -> tuple[Context, list[Lin
     """
     context = otel_context.get_current()
     links: list[Link] = []
-    if previous is not None:
-        links.append(Link(previous, {semconv.LINK_KIND: semconv.LINK_PREVIOUS_TURN}))
+    if who.previous is not None:
+        links.append(Link(who.previous, {semconv.LINK_KIND: semconv.LINK_PREVIOUS_TURN}))
+    if who.left_from is not None:
+        links.append(Link(who.left_from, {semconv.LINK_KIND: semconv.LINK_LEFT_FROM}))
     scope = scopes.current.get()
     if scope is not None and scope.turn is not None and scope.turn.ended:
         around = trace.get_current_span(context).get_span_context()
@@ -284,6 +335,11 @@ def _surroundings(previous: trace.SpanContext | None) -> tuple[Context, list[Lin
             links.append(Link(around, {semconv.LINK_KIND: semconv.LINK_STARTED_BY}))
             context = trace.set_span_in_context(trace.INVALID_SPAN, context)
     return context, links
+
+
+def _origin_turn(who: Identity) -> str | None:
+    turn = who.origin.turn if who.origin is not None else None
+    return f"{turn.span_id:016x}" if turn is not None else None
 
 
 def _whole_json(metadata: Mapping[str, Any]) -> str | None:

@@ -9,15 +9,17 @@ from rich.text import Text
 from rich.tree import Tree
 
 from spanflow.cli import terminal
-from spanflow.model import Engagement, Event, LlmCall, Step, ToolCall, Turn
+from spanflow.model import Engagement, Event, LlmCall, Step, ToolCall, Turn, Wait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["tree"]
 
 _QUIET = "dim"
 _LONGEST_PAYLOAD = 200
+# A fork's own line says that all its calls are.
+_REPEATED = {"replay": "replayed", "retry": "retried"}
 
 
 def tree(engagement: Engagement) -> Tree:
@@ -25,9 +27,18 @@ def tree(engagement: Engagement) -> Tree:
     root = Tree(_headline(engagement), guide_style=_QUIET)
     for name, value in _about(engagement):
         root.add(_line((f"{name}: ", _QUIET), (value, "")))
+    names = dict(_named(engagement.history))
     for number, turn in enumerate(engagement.history, start=1):
-        _grow(root.add(_turn_line(number, turn)), turn)
+        _grow(root.add(_turn_line(number, turn, names)), turn)
     return root
+
+
+def _named(parents: Iterable[Turn | Step]) -> Iterable[tuple[str, str]]:
+    """Return the path of every step by its id."""
+    for parent in parents:
+        for step in parent.steps:
+            yield step.step_id, step.path or step.name
+        yield from _named(parent.steps)
 
 
 def _grow(branch: Tree, parent: Turn | Step) -> None:
@@ -40,10 +51,13 @@ def _grow(branch: Tree, parent: Turn | Step) -> None:
                 branch.add(_llm_line(item))
             case ToolCall():
                 branch.add(_tool_line(item))
-            case Event() if item.kind != "wait" or _says_more_than_its_id(item):
-                branch.add(_event_line(item))
+            case Event() if item.kind == "wait":
+                if isinstance(item.payload, dict) and item.payload.get("payload") is not None:
+                    branch.add(
+                        _line(("asked ", "magenta"), (_brief(item.payload["payload"]), _QUIET))
+                    )
             case Event():
-                pass  # the step's own line tells of its wait
+                branch.add(_event_line(item))
 
 
 def _in_order(
@@ -87,6 +101,17 @@ def _about(engagement: Engagement) -> Iterable[tuple[str, str]]:
             ]
         ),
     )
+    again = one.repeated
+    spent = (
+        (again.replayed_tokens, "replayed"),
+        (again.retried_tokens, "retried"),
+        (again.forked_tokens, "in forks"),
+    )
+    if any(tokens for tokens, _ in spent):
+        yield (
+            "of these",
+            " · ".join(f"{terminal.count(tokens)} tokens {how}" for tokens, how in spent if tokens),
+        )
     for name in (
         "goal",
         "dropped_at",
@@ -102,7 +127,13 @@ def _about(engagement: Engagement) -> Iterable[tuple[str, str]]:
         yield "metadata", json.dumps(one.metadata, ensure_ascii=False)
 
 
-def _turn_line(number: int, turn: Turn) -> Text:
+def _turn_line(number: int, turn: Turn, names: Mapping[str, str]) -> Text:
+    origin = names.get(turn.origin_step_id or "")
+    marks = [
+        *([f"left from {origin}"] if origin else []),
+        *([turn.resolution] if turn.resolution else []),
+        *map(_waited, turn.waits),
+    ]
     return _line(
         (f"turn {number} ", "bold"),
         (f"{turn.kind} " if turn.kind else "", _QUIET),
@@ -112,6 +143,7 @@ def _turn_line(number: int, turn: Turn) -> Text:
             turn.usage.total_tokens,
             turn.usage.cost_usd,
         ),
+        *_marked(marks),
         *_failure(turn.error_type, turn.error_message if not turn.steps else None),
     )
 
@@ -119,15 +151,11 @@ def _turn_line(number: int, turn: Turn) -> Text:
 def _step_line(step: Step) -> Text:
     marks = [
         *(["global"] if step.is_global else []),
-        *(["replayed"] if step.replayed else []),
+        *(["run again"] if step.replayed else []),
         *([f"visit {step.visit}"] if step.visit is not None and step.visit > 1 else []),
         *([f"{step.attempts} attempts"] if step.attempts is not None and step.attempts > 1 else []),
+        *map(_waited, step.waits),
     ]
-    wait = step.wait
-    if wait is not None:
-        asked = f" for {wait.label}" if wait.label and wait.label != "wait" else ""
-        waited = "waits" if wait.is_open else f"waited {terminal.duration(wait.waited_ms)}"
-        marks.append(f"{waited}{asked}")
     return _line(
         (f"{step.name} ", "bold"),
         terminal.status_text(step.status),
@@ -136,9 +164,21 @@ def _step_line(step: Step) -> Text:
             step.usage.total_tokens,
             step.usage.cost_usd,
         ),
-        *((f" · {mark}", "magenta" if mark.startswith("wait") else "cyan") for mark in marks),
+        *_marked(marks),
         *_failure(step.error_type, step.error_message if not step.steps else None),
     )
+
+
+def _waited(wait: Wait) -> str:
+    waited = "waits" if wait.is_open else f"waited {terminal.duration(wait.waited_ms)}"
+    if wait.kind != "interrupt":
+        return f"{waited} {wait.kind} {wait.path or wait.step_name or 'a step'}"
+    return f"{waited} for {wait.label}" if wait.label and wait.label != "wait" else waited
+
+
+def _marked(marks: Iterable[str]) -> Iterable[tuple[str, str]]:
+    for mark in marks:
+        yield f" · {mark}", "magenta" if mark.startswith("wait") else "cyan"
 
 
 def _llm_line(call: LlmCall) -> Text:
@@ -149,6 +189,7 @@ def _llm_line(call: LlmCall) -> Text:
         (" · " + _tokens(usage.input_tokens, usage.output_tokens, usage.total_tokens), _QUIET),
         (f" · {terminal.cost(usage.cost_usd)}" if usage.cost_usd is not None else "", _QUIET),
         (f" · {terminal.duration(call.duration_ms)}", _QUIET),
+        (f" · {_REPEATED[call.repeats]}" if call.repeats in _REPEATED else "", "cyan"),
         (f" · not counted: {call.not_counted_because}" if not call.counted else "", "yellow"),
         (" error" if call.status == "error" else "", "bold red"),
     )
@@ -161,6 +202,7 @@ def _tool_line(call: ToolCall) -> Text:
         ("tool ", "blue"),
         (f"{call.name}", ""),
         (f" · {terminal.duration(call.duration_ms)}", _QUIET),
+        (f" · {_REPEATED[call.repeats]}" if call.repeats in _REPEATED else "", "cyan"),
         *_failure(call.error_type, None),
         (f" {given}{answered}".rstrip(), _QUIET),
     )
@@ -171,10 +213,6 @@ def _event_line(event: Event) -> Text:
     payload = "" if event.payload is None else f" {_brief(event.payload)}"
     name = "" if event.name is None or event.name == event.kind else event.name
     return _line((f"{event.kind} ", style), (name, ""), (payload, _QUIET))
-
-
-def _says_more_than_its_id(event: Event) -> bool:
-    return not isinstance(event.payload, dict) or set(event.payload) != {"id"}
 
 
 def _facts(ms: float | None, tokens: int | None, usd: float | None) -> Iterable[tuple[str, str]]:

@@ -156,7 +156,7 @@ class CallHandler(BaseCallbackHandler):
             provider=messages.provider_of(serialized, metadata),
             model=messages.model_of(metadata, params),
             operation=operation,
-            agent_name=_agent(metadata),
+            agent_name=_agent(scope, metadata),
         )
         messages.describe_request(call, inputs, params, self._limit)
         self._began(run_id, scope, call)
@@ -207,7 +207,7 @@ class CallHandler(BaseCallbackHandler):
             context,
             name=clean(name),
             call_id=clean(call_id) if call_id is not None else None,
-            agent_name=_agent(metadata),
+            agent_name=_agent(scope, metadata),
         )
         if call.captures_content:
             call.invocation.arguments = call.keep(  # pyright: ignore[reportAttributeAccessIssue]
@@ -347,16 +347,19 @@ def _nearest(place: Place | None) -> Context:
     return scopes.nearest(place.scope, place.context)
 
 
-def _agent(metadata: dict[str, Any] | None) -> str | None:
+def _agent(scope: Scope | None, metadata: dict[str, Any] | None) -> str | None:
+    """Return the agent that makes a call: its step's, else the one that LangChain names."""
+    if scope is not None and scope.step is not None:
+        return scope.step.agent_name
     name = (metadata or {}).get("lc_agent_name")
     return clean(name) if isinstance(name, str) else None
 
 
 def _status_of(error: BaseException) -> str:
     """Tell failure from control flow, by type and never by text."""
-    bubble = getattr(sys.modules.get("langgraph.errors"), "GraphBubbleUp", None)
-    if bubble is not None and isinstance(error, bubble):
-        return "waiting"
+    errors = sys.modules.get("langgraph.errors")
+    if errors is not None and isinstance(error, errors.GraphBubbleUp):
+        return "waiting" if isinstance(error, errors.GraphInterrupt) else "ok"
     import asyncio  # noqa: PLC0415 - only when a call fails
 
     return "cancelled" if isinstance(error, asyncio.CancelledError) else "error"

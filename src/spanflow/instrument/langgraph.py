@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import wrapt
 from langgraph.callbacks import GraphCallbackHandler
+from langgraph.constants import START
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from opentelemetry import context as otel_context
 
@@ -20,9 +21,11 @@ from spanflow.capture import scope as scopes
 from spanflow.capture.content import captures_content
 from spanflow.capture.events import Event
 from spanflow.capture.payload import clean, json_payload
+from spanflow.capture.step import execution_id
 from spanflow.guard import guarded, report
-from spanflow.instrument import fences, opening
+from spanflow.instrument import fences, loops, opening, threads
 from spanflow.instrument.calls import Place, place_of, places
+from spanflow.instrument.loops import NAMESPACE
 from spanflow.instrument.runs import astreamed, streamed
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GraphHandler", "install", "uninstall"]
 
-_NAMESPACE = "langgraph_checkpoint_ns"
+_LONGEST_LABEL = 128
 
 
 class GraphHandler(GraphCallbackHandler):
@@ -76,16 +79,22 @@ class GraphHandler(GraphCallbackHandler):
         if scope is not None and scope.frame is not None and not scope.frame.bound:
             # The first run inside a frame is the graph's own.
             scope.frame.bound = True
-            places[run_id] = Place(scope, scope.frame.context, metadata.get(_NAMESPACE))
+            places[run_id] = Place(scope, scope.frame.context, metadata.get(NAMESPACE))
             scope.frame.runs.add(run_id)
             return
         place = place_of(parent_run_id)
         if place is None or place.scope is None or place.scope.turn is None or self.runtime is None:
             return
-        namespace = metadata.get(_NAMESPACE)
+        namespace = metadata.get(NAMESPACE)
         frame = place.scope.frame
-        if not namespace or namespace == place.namespace or frame is None or frame.ended:
-            # A run inside a node, not the node's own: it ends nothing.
+        if (
+            not namespace
+            or namespace == place.namespace
+            or frame is None
+            or frame.ended
+            or metadata.get("langgraph_node") == START
+        ):
+            # A run inside a node, or the router before the first: it ends nothing.
             places[run_id] = Place(place.scope, place.context, place.namespace)
             place.scope.turn.runs.add(run_id)
             return
@@ -110,7 +119,7 @@ class GraphHandler(GraphCallbackHandler):
         if step is None:
             return
         if isinstance(error, GraphInterrupt):
-            _note_wait(step, error)
+            _note_waits(step, error)
             step.frame.paused = True  # a consumer may leave before LangGraph says so
             step.end("waiting")
         elif isinstance(error, GraphBubbleUp):
@@ -126,24 +135,27 @@ class GraphHandler(GraphCallbackHandler):
     def on_interrupt(self, event: GraphInterruptEvent) -> None:
         """Note that a graph pauses; what happens in a subgraph's namespace is not its own doing."""
         scope = scopes.current.get()
-        if scope is not None and scope.frame is not None and not event.checkpoint_ns:
-            scope.frame.paused = True
+        frame = scope.frame if scope is not None else None
+        if frame is not None and not event.checkpoint_ns and not frame.finished:
+            frame.paused = True
 
 
 def _start_step(
     run_id: UUID, place: Place, frame: Frame, metadata: dict[str, Any], name: str | None
 ) -> None:
     scope = place.scope
-    agent = metadata.get("lc_agent_name")
+    agent = frame.agent_name or metadata.get("lc_agent_name")
     superstep = metadata.get("langgraph_step")
+    key = metadata[NAMESPACE]
     step = frame.start_step(
         str(metadata.get("langgraph_node") or name or "node"),
-        metadata[_NAMESPACE],
+        key,
         superstep=superstep if isinstance(superstep, int) else None,
         parent=scope.step if scope is not None else None,
         agent_name=clean(agent) if isinstance(agent, str) else None,
+        causes=loops.causes_of(frame, key, metadata),
     )
-    places[run_id] = Place(step.scope, step.context, metadata[_NAMESPACE], step_key=step.key)
+    places[run_id] = Place(step.scope, step.context, key, step_key=step.key)
     frame.turn.runs.add(run_id)
     scopes.current.set(step.scope)
     # Not detached: put back when the node has left, or by the stream around this run.
@@ -168,23 +180,49 @@ def _left(run_id: UUID) -> Step | None:
     return step
 
 
-def _note_wait(step: Step, error: GraphInterrupt) -> None:
-    """Put the interrupts a node raised on its step: ids, and payloads where content is captured."""
-    runtime = step.frame.runtime
+def _note_waits(step: Step, error: GraphInterrupt) -> None:
+    """Put what a node asks on its step, but for what a step inside it asked already."""
+    runtime, turn = step.frame.runtime, step.frame.turn
     told: Any = error.args[0] if error.args else ()
     interrupts = cast("Sequence[Any]", told) if isinstance(told, list | tuple) else ()
     import time  # noqa: PLC0415 - only when a run pauses
 
     for interrupt in interrupts:
-        payload: dict[str, Any] = {"id": clean(getattr(interrupt, "id", ""))}
-        value: Any = getattr(interrupt, "value", None)
-        if isinstance(value, dict):
-            label: Any = cast("dict[str, Any]", value).get("awaiting")
-            if isinstance(label, str):
-                payload["awaiting"] = clean(label, 128)
+        wait_id = clean(getattr(interrupt, "id", ""))
+        # The deprecated NodeInterrupt has no id of its own: its task's, then, and a node has one.
+        nameless = wait_id in ("", "placeholder-id")
+        value: object = getattr(interrupt, "value", None)
+        payload: dict[str, Any] = {"id": execution_id(step.key) if nameless else wait_id}
+        label = _label(value)
+        if label is not None:
+            payload["awaiting"] = label
         if captures_content():
-            payload["payload"] = json_payload(cast("object", value), runtime.payload_bytes)
-        step.add_event(Event("wait", "wait", time.time_ns(), payload))
+            payload["payload"] = json_payload(value, runtime.payload_bytes)
+        if turn.note_wait(id(interrupt) if nameless else wait_id, payload):
+            step.add_event(Event("wait", "wait", time.time_ns(), payload))
+
+
+def _label(value: object) -> str | None:
+    """Return what an interrupt waits for: its label, or the tools whose use is to be approved."""
+    if not isinstance(value, dict):
+        return None
+    told = cast("dict[str, Any]", value)
+    label = told.get("awaiting")
+    if isinstance(label, str):
+        return clean(label, _LONGEST_LABEL)
+    if told.get("type") == "tool_approval":
+        label = told.get("name")
+        return clean(label, _LONGEST_LABEL) if isinstance(label, str) else None
+    requests = told.get("action_requests")
+    if not isinstance(requests, list | tuple):
+        return None
+    names = [
+        clean(name)
+        for request in cast("Sequence[Any]", requests)
+        if isinstance(request, dict)
+        and isinstance(name := cast("dict[str, Any]", request).get("name"), str)
+    ]
+    return ", ".join(names)[:_LONGEST_LABEL] or None
 
 
 class _Installed:
@@ -197,7 +235,6 @@ class _Installed:
 def install(runtime: Runtime) -> None:
     """Wrap LangGraph's runs, once; a second call only changes whom they serve."""
     pregel: Any = import_module("langgraph.pregel")
-    loops: Any = import_module("langgraph.pregel._loop")  # cached nodes fire no callback
 
     if _Installed.handler is not None:
         _Installed.handler.runtime = runtime
@@ -209,12 +246,11 @@ def install(runtime: Runtime) -> None:
     for owner, name, wrapper in (
         (pregel.Pregel, "stream", _wrapper(streamed)),
         (pregel.Pregel, "astream", _wrapper(astreamed)),
-        (getattr(loops, "SyncPregelLoop", None), "match_cached_writes", _matched),
-        (getattr(loops, "AsyncPregelLoop", None), "amatch_cached_writes", _amatched),
+        *loops.wrapped_methods(),
     ):
-        if owner is not None and hasattr(owner, name):
-            wrapt.wrap_function_wrapper(owner, name, wrapper)
-            targets.append((owner, name))
+        wrapt.wrap_function_wrapper(owner, name, wrapper)
+        targets.append((owner, name))
+    threads.install(pregel.Pregel)
     _Installed.wrapped = tuple(targets)
 
 
@@ -225,6 +261,7 @@ def uninstall() -> None:
         if isinstance(current, wrapt.FunctionWrapper):
             setattr(owner, name, cast("Any", current).__wrapped__)
     _Installed.wrapped = ()
+    threads.uninstall()
     if _Installed.handler is not None:
         _Installed.handler.runtime = None
 
@@ -245,33 +282,3 @@ def _wrapper(around: Callable[[Any, opening.Opening], Any]) -> Callable[..., Any
         return around(wrapped(*run.args, **run.kwargs), run)
 
     return wrapper
-
-
-def _matched(wrapped: Callable[..., Any], _loop: Any, args: Any, kwargs: Any) -> Any:
-    tasks = wrapped(*args, **kwargs)
-    _note_cached(tasks)
-    return tasks
-
-
-async def _amatched(wrapped: Callable[..., Any], _loop: Any, args: Any, kwargs: Any) -> Any:
-    tasks = await wrapped(*args, **kwargs)
-    _note_cached(tasks)
-    return tasks
-
-
-@guarded("langgraph.cached")
-def _note_cached(tasks: Any) -> None:
-    """Record each node whose result came from the node cache as a step that took no time."""
-    scope = scopes.live()
-    if not tasks or scope is None or scope.frame is None:
-        return
-    for task in tasks:
-        metadata: dict[str, Any] = task.config.get("metadata") or {}
-        superstep = metadata.get("langgraph_step")
-        step = scope.frame.start_step(
-            str(task.name),
-            str(metadata.get(_NAMESPACE) or task.id),
-            superstep=superstep if isinstance(superstep, int) else None,
-            cached=True,
-        )
-        step.end("completed")

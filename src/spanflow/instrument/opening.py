@@ -6,6 +6,7 @@ checkpointer will save it, one short scalar.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.callbacks import BaseCallbackManager
@@ -20,24 +21,28 @@ from spanflow.capture import scope as scopes
 from spanflow.capture.frame import Nested
 from spanflow.capture.goals import note_shape
 from spanflow.capture.identity import Identity
-from spanflow.capture.payload import clean, clean_path, identifier, json_payload
+from spanflow.capture.lineage import Lineage
+from spanflow.capture.payload import identifier
 from spanflow.capture.runtime import new_engagement_id
 from spanflow.capture.turn import Turn
-from spanflow.guard import diagnose, report
+from spanflow.guard import report
+from spanflow.instrument import metadata as said
+from spanflow.instrument import threads
 from spanflow.instrument.topology import shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator
 
-    from spanflow.capture.lineage import Lineage
+    from spanflow.capture.lineage import Read
     from spanflow.capture.runtime import Runtime
 
 __all__ = ["Opening", "prepare"]
 
 _CHECKPOINTER = "__pregel_checkpointer"
-# What is not the user's own metadata: the frameworks' keys, ours, and those that have a field.
-_OTHERS_PREFIXES = ("langgraph_", "ls_", "lc_", "checkpoint_", "__", "spanflow_")
-_NOT_METADATA = {"thread_id", "user_id", "session_id", "run_id", "assistant_id", "graph_id"}
+_INTERRUPT = re.compile(r"[0-9a-f]{32}")
+_BROKEN = ("failed", "cancelled", "left")
+_UNDONE = ("paused", *_BROKEN)
+_LONGEST_RESOLUTION = 64
 
 
 def prepare(
@@ -90,6 +95,7 @@ class Opening:
         self._nested = nested
         self._saver: Any = None
         self._thread: str | None = None
+        self._namespace = ""
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
         layers: list[Any] = [var_child_runnable_config.get() or {}, graph.config or {}, config]
@@ -100,13 +106,13 @@ class Opening:
 
     def find(self) -> Lineage | None:
         """Find the thread's engagement through a synchronous checkpointer."""
-        search = self._search()
-        if search is None:
-            return self._known
         try:
+            search = self._search()
+            if search is None:
+                return self._known
             wanted = next(search)
             while True:
-                wanted = search.send(self._reader().get_tuple(wanted))
+                wanted = search.send(_newest(self._reader(), wanted))
         except StopIteration as stop:
             return stop.value
         except Exception as error:  # noqa: BLE001 - a checkpointer that cannot be read must not stop the run
@@ -115,13 +121,13 @@ class Opening:
 
     async def afind(self) -> Lineage | None:
         """Find the thread's engagement through an asynchronous checkpointer."""
-        search = self._search()
-        if search is None:
-            return self._known
         try:
+            search = self._search()
+            if search is None:
+                return self._known
             wanted = next(search)
             while True:
-                wanted = search.send(await self._reader().aget_tuple(wanted))
+                wanted = search.send(await _anewest(self._reader(), wanted))
         except StopIteration as stop:
             return stop.value
         except Exception as error:  # noqa: BLE001 - a checkpointer that cannot be read must not stop the run
@@ -133,7 +139,7 @@ class Opening:
         found = resolve({"configurable": self._configurable}) if callable(resolve) else None
         return cast("Any", found) if isinstance(found, BaseCheckpointSaver) else self._saver
 
-    def _search(self) -> Generator[Any, Any, Lineage | None] | None:
+    def _search(self) -> Generator[Read, Any, Lineage | None] | None:
         """Return the search to drive, or None where nothing needs to be read.
 
         Then ``_known`` has what is known.
@@ -142,21 +148,22 @@ class Opening:
         thread = self._configurable.get("thread_id")
         if self._nested is not None or not self.enabled or thread is None:
             return None
-        saver = self._configurable.get(_CHECKPOINTER, self._graph.checkpointer)
+        own = self._graph.checkpointer
+        saver = self._configurable.get(_CHECKPOINTER, own) if own is not False else None
         if not isinstance(saver, BaseCheckpointSaver):
             return None
         self._saver = saver
-        namespace = self._configurable.get("checkpoint_ns") or ""
-        self._thread = f"{namespace}\0{thread}"
+        # As text, which is what LangGraph makes of it.
+        self._thread = str(thread)
+        self._namespace = str(self._configurable.get("checkpoint_ns") or "")
         checkpoint = self._configurable.get("checkpoint_id")
         if checkpoint is None:
-            self._known = lineages.recall(saver, self._thread)
+            self._known = lineages.recall(saver, self._thread, self._namespace)
             if self._known is not None:
                 return None
-        where = {"thread_id": thread, "checkpoint_ns": namespace}
-        if checkpoint is not None:
-            where["checkpoint_id"] = checkpoint
-        return lineages.search({"configurable": where})
+        threads.cover(cast("Any", saver))
+        where = {"thread_id": self._thread, "checkpoint_ns": self._namespace}
+        return lineages.search(self._thread, where, checkpoint)
 
     def open(self, lineage: Lineage | None) -> Nested | Turn | None:
         """Open the turn (inside a live step, the nested graph) and complete the copied config.
@@ -168,57 +175,141 @@ class Opening:
             return None
         shape = shape_of(self._graph)
         if self._nested is not None:
+            self._tell_own_thread(self._nested)
             return Nested(self._runtime, shape, self._nested)
-        given = _id(self._metadata.get("spanflow_engagement_id"))
-        # A thread may remember an id from before redaction was asked for.
-        engagement_id = given or (
-            identifier(lineage.engagement_id) if lineage is not None else new_engagement_id()
-        )
+        engagement_id, lineage = self._engagement(lineage)
+        origin = lineage.origin if lineage is not None else None
+        kind, answers = self._kind(lineage), self._answers()
         settings = self._runtime.settings
-        goals = _names(self._metadata.get("spanflow_goals"), settings.goals)
+        goals = said.names(self._metadata.get("spanflow_goals"), settings.goals)
         conversation = self._configurable.get("thread_id")
         identity = Identity(
             engagement_id=engagement_id,
-            name=_text(self._metadata.get("spanflow_engagement_name"))
-            or _text(self._run_name)
+            name=said.text(self._metadata.get("spanflow_engagement_name"))
+            or said.text(self._run_name)
             or shape.name,
-            kind=self._kind(lineage),
+            kind=kind,
             on_thread=self._thread is not None,
             conversation_id=identifier(conversation) if conversation is not None else None,
-            user_id=_id(self._metadata.get("user_id")),
-            session_id=_id(self._metadata.get("session_id")),
-            metadata=_kept_metadata(
-                self._metadata, settings.metadata_keys, self._runtime.payload_bytes
-            ),
+            user_id=said.identity_of(self._metadata.get("user_id")),
+            session_id=said.identity_of(self._metadata.get("session_id")),
+            metadata=said.kept(self._metadata, settings.metadata_keys, self._runtime.payload_bytes),
             goals=goals,
-            global_steps=_names(self._metadata.get("spanflow_global_steps"), settings.global_steps),
-            step_tools=_step_tools(self._metadata.get("spanflow_step_tools")),
+            global_steps=said.names(
+                self._metadata.get("spanflow_global_steps"), settings.global_steps
+            ),
+            step_tools=said.step_tools(self._metadata.get("spanflow_step_tools")),
             previous=lineage.previous if lineage is not None else None,
+            origin=origin,
+            left_from=(lineages.step_of(origin) or origin.turn) if origin is not None else None,
+            answers=answers,
+            resolution=said.text(self._metadata.get("spanflow_resolution"), _LONGEST_RESOLUTION)
+            if kind == "resume" or answers
+            else None,
         )
         note_shape(shape.version, shape.paths, goals)
         turn = Turn(self._runtime, shape, identity)
         if self._thread is not None:
-            scalar = lineages.encode(engagement_id, turn.trace_id, turn.span_id)
-            self._config["configurable"] = {
-                **(self._config.get("configurable") or {}),
-                semconv.LINEAGE_KEY: scalar,
-            }
+            self._tell(engagement_id, turn, self._thread)
+            lineages.remember(
+                self._saver,
+                self._thread,
+                self._namespace,
+                Lineage(engagement_id, lineages.context_of(turn.trace_id, turn.span_id)),
+            )
         return turn
 
-    def closed(self, turn: Turn) -> None:
-        """Remember the thread's lineage for its next turn on this worker."""
+    def closed(self, turn: Turn, outcome: str) -> None:
+        """Remember how the thread's turn ended, for its next one on this worker."""
         if self._thread is not None:
-            scalar = lineages.encode(turn.identity.engagement_id, turn.trace_id, turn.span_id)
-            found = lineages.decode(scalar)
-            if found is not None:
-                lineages.remember(self._saver, self._thread, found)
+            lineages.settle(self._saver, self._thread, self._namespace, turn.span_id, outcome)
+
+    def _engagement(self, lineage: Lineage | None) -> tuple[str, Lineage | None]:
+        """Return the engagement's id, and the lineage to go on from."""
+        given = self._metadata.get("spanflow_engagement_id")
+        if given is not None and given != "":
+            return said.engagement_id_of(given), lineage
+        if lineage is None:
+            made = new_engagement_id()
+            if self._thread is None:
+                return made, None
+            # Another turn may have begun on this new thread while its checkpoints were read.
+            new = Lineage(made, None)
+            lineage = lineages.claim(self._saver, self._thread, self._namespace, new)
+            if lineage is None:
+                return made, None
+        # A thread may remember an id from before redaction was asked for.
+        return identifier(lineage.engagement_id), lineage
+
+    def _tell(self, engagement_id: str, turn: Turn, thread: str) -> None:
+        scalar = lineages.encode(engagement_id, turn.trace_id, turn.span_id, thread)
+        self._config["configurable"] = {
+            **(self._config.get("configurable") or {}),
+            semconv.LINEAGE_KEY: scalar,
+        }
+
+    def _tell_own_thread(self, where: scopes.Scope) -> None:
+        """Let the checkpoints of a nested graph that runs on another thread say so."""
+        thread, turn = self._configurable.get("thread_id"), where.turn
+        if thread is None or turn is None:
+            return
+        told = lineages.decode(self._configurable.get(semconv.LINEAGE_KEY))
+        if told is None:
+            told_apart = isinstance(self._graph.checkpointer, BaseCheckpointSaver)
+        else:
+            told_apart = told.thread != lineages.mark_of(str(thread))
+        if told_apart:
+            self._tell(turn.identity.engagement_id, turn, str(thread))
+            lineages.forget(str(thread))
 
     def _kind(self, lineage: Lineage | None) -> str:
-        if self._thread is not None and self._value is None:
+        """Return what kind of turn this is as far as is known now; SQL knows more."""
+        if lineage is not None and lineage.origin is not None:
+            return "fork"
+        command = isinstance(self._value, Command)
+        if self._answer() is not None:
             return "resume"
-        if isinstance(self._value, Command) and self._value.resume is not None:  # pyright: ignore[reportUnknownMemberType]
-            return "resume"
+        outcome = lineage.outcome if lineage is not None else None
+        # Without input a run goes on where the last one stopped; so does a command, where that did.
+        if self._thread is not None and (self._value is None or (command and outcome in _UNDONE)):
+            return "retry" if outcome in _BROKEN else "resume"
         return "message" if lineage is not None else "new"
+
+    def _answer(self) -> Any:
+        return self._value.resume if isinstance(self._value, Command) else None  # pyright: ignore[reportUnknownMemberType]
+
+    def _answers(self) -> tuple[str, ...]:
+        """Return the ids of the interrupts that are answered; ``*`` for the one that is pending."""
+        answer = self._answer()
+        if answer is None:
+            return ()
+        # As LangGraph tells them apart: a map of ids answers those, and an empty one nothing.
+        if isinstance(answer, dict):
+            keys = cast("dict[object, object]", answer)
+            ids = tuple(key for key in keys if isinstance(key, str) and _INTERRUPT.fullmatch(key))
+            if len(ids) == len(keys):
+                return ids
+        return ("*",)
+
+
+def _newest(saver: Any, wanted: Read) -> Any:
+    """Read the checkpoint that is wanted; None also where a checkpointer cannot list."""
+    if wanted.before is None:
+        return saver.get_tuple(wanted.config)
+    try:
+        return next(iter(list(saver.list(wanted.config, before=wanted.before, limit=1))), None)
+    except NotImplementedError:
+        return None
+
+
+async def _anewest(saver: Any, wanted: Read) -> Any:
+    if wanted.before is None:
+        return await saver.aget_tuple(wanted.config)
+    try:
+        listed = [one async for one in saver.alist(wanted.config, before=wanted.before, limit=1)]
+    except NotImplementedError:
+        return None
+    return next(iter(listed), None)
 
 
 def _with_handler(callbacks: Any, handler: Any) -> Any:
@@ -241,52 +332,3 @@ def _merged(layers: list[Any], key: str) -> dict[str, Any]:
         if part:
             found.update(part)
     return found
-
-
-def _text(value: object) -> str | None:
-    if value is None or value == "":
-        return None
-    return clean(value, 128)
-
-
-def _id(value: object) -> str | None:
-    return identifier(value, 128) if value is not None and value != "" else None
-
-
-def _names(value: object, default: tuple[str, ...]) -> tuple[str, ...]:
-    """Read a list of step names given in a run's metadata; what is none is refused and counted."""
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    if not isinstance(value, list | tuple | set | frozenset):
-        if value is not None:
-            diagnose("metadata.names", f"expected a list of step names, got {type(value).__name__}")
-        value = default
-    return tuple(clean_path(item) for item in cast("Iterable[object]", value))
-
-
-def _step_tools(value: object) -> dict[str, tuple[str, ...]]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        diagnose("metadata.step_tools", f"expected a dict, got {type(value).__name__}")
-        return {}
-    return {clean_path(step): _names(tools, ()) for step, tools in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-
-
-def _kept_metadata(
-    metadata: dict[str, Any], allowed: tuple[str, ...] | None, limit: int
-) -> dict[str, Any]:
-    """Return the user's own metadata as JSON data; what JSON cannot say becomes its repr.
-
-    Args:
-        metadata: The run's, the frameworks' and ours included.
-        allowed: The keys that may be kept; None for all.
-        limit: The longest value kept, in bytes.
-    """
-    return {
-        clean(key): json_payload(value, limit)
-        for key, value in metadata.items()
-        if key not in _NOT_METADATA
-        and not str(key).startswith(_OTHERS_PREFIXES)
-        and (allowed is None or str(key) in allowed)
-    }

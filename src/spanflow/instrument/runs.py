@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from langgraph.errors import GraphBubbleUp
+from langgraph.errors import GraphBubbleUp, ParentCommand
 from opentelemetry import context as otel_context
 
 from spanflow.capture import scope as scopes
@@ -74,6 +74,11 @@ class _Run:
             self._frame = frame
             self._inside = _Inside(frame.scope, frame.context)
 
+    def __del__(self) -> None:
+        """Close what nobody will: an asynchronous stream that outlived its event loop."""
+        if self._frame is not None and not self._frame.ended:
+            self.close("left")
+
     def inside(self) -> _Inside:
         """Return the context manager that puts this run's scope and context in place."""
         return self._inside
@@ -89,7 +94,7 @@ class _Run:
             if isinstance(frame, Turn):
                 _blame(frame, error)
                 frame.close(outcome, error)
-                self._opening.closed(frame)
+                self._opening.closed(frame, outcome)
             else:
                 frame.close(outcome, error)
         except Exception as problem:  # noqa: BLE001 - the fail-open boundary
@@ -122,6 +127,8 @@ def _outcome_of(error: BaseException) -> str:
         return "left"
     if isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
         return "cancelled"
+    if isinstance(error, ParentCommand):  # a graph that hands over to its parent has done its work
+        return "completed"
     if isinstance(error, GraphBubbleUp):
         return "paused"
     return "failed"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -23,6 +23,7 @@ __all__ = ["shape_of"]
 _START, _END = "__start__", "__end__"
 _DEFAULT_NAMES = {"LangGraph", ""}
 _DEEPEST = 8
+_PREBUILT_AGENT = "langgraph.prebuilt.chat_agent_executor"
 
 # With the redactor under which each was read: another one would give other names.
 _shapes: weakref.WeakKeyDictionary[Any, tuple[object, GraphShape]] = weakref.WeakKeyDictionary()
@@ -61,7 +62,24 @@ def _read(graph: Any) -> GraphShape:
         edges=tuple(edges),
         paths=tuple(node["path"] for node in nodes),
         tools={node["path"]: tuple(node["tools"]) for node in nodes if node["tools"]},
+        agent=_agent_of(graph),
+        converses=own not in _DEFAULT_NAMES and "messages" in graph.channels,
     )
+
+
+def _agent_of(graph: Any) -> str | None:
+    """Return the name of the agent that LangChain or LangGraph made this graph as."""
+    config = cast("dict[str, Any]", graph.config or {})
+    metadata = cast("dict[str, object]", config.get("metadata") or {})
+    told = metadata.get("lc_agent_name")
+    if isinstance(told, str):
+        return clean(told)
+    own = clean(graph.get_name())
+    if own in _DEFAULT_NAMES:
+        return None
+    node = graph.nodes.get("agent")
+    function = getattr(getattr(node, "bound", None), "func", None)
+    return own if getattr(function, "__module__", None) == _PREBUILT_AGENT else None
 
 
 def _walk(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["COMPUTED", "FIELDS", "READ_COLUMNS"]
+__all__ = ["COMPUTED", "FIELDS", "READ_COLUMNS", "REJOINED"]
 
 FIELDS: dict[str, str] = {
     "v": "BIGINT",
@@ -92,6 +92,18 @@ COMPUTED = (
     "priced_usd",
 )
 """The columns of a row that depend on the other rows of its turn."""
+
+REJOINED: dict[str, str] = {
+    "repeats": "NULL",
+    "chain_visit": "NULL",
+    "used_replayed_tokens": "0",
+    "used_retried_tokens": "0",
+    "used_forked_tokens": "0",
+    "used_replayed_cost_usd": "0",
+    "used_retried_cost_usd": "0",
+    "used_forked_cost_usd": "0",
+}
+"""The columns of a row that depend on other turns, with what they are where nothing is repeated."""
 
 READ_COLUMNS: dict[str, str] = FIELDS | {"nodes": "JSON", "edges": "JSON"}
 """What is read from a journal line: every field, and those that only records of graphs have."""

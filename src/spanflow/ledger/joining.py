@@ -18,7 +18,7 @@ from spanflow.ledger.damage import first_line, write_ahead_log
 from spanflow.ledger.election import elected
 from spanflow.ledger.pace import swift
 from spanflow.ledger.places import PRIVATE_FILE, Places
-from spanflow.ledger.process import lock_file
+from spanflow.ledger.process import ALIVE_SUFFIX, lock_file
 from spanflow.ledger.publish import refresh
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ def _prepare(other: Path, copy: Path) -> list[_Slice]:
     """Copy the other ledger; return its slices, of which there is at least one."""
     import duckdb  # noqa: PLC0415 - a fifth of a second that the span path must never pay
 
-    from spanflow.ledger.merge import statement  # noqa: PLC0415 - duckdb only where there is work
     from spanflow.ledger.migrated import copy_migrated, is_current  # noqa: PLC0415 - likewise
+    from spanflow.ledger.statement import statement  # noqa: PLC0415 - duckdb only where there is work
 
     quoted = str(other).replace("'", "''")
     try:
@@ -163,8 +163,8 @@ def _take(places: Places, copy: Path, one: _Slice, *, last: bool) -> tuple[int, 
     from spanflow.ledger.merge import (  # noqa: PLC0415 - duckdb only where there is work
         drop_erased,
         merge,
-        statement,
     )
+    from spanflow.ledger.statement import statement  # noqa: PLC0415 - likewise
     from spanflow.ledger.store import open_store  # noqa: PLC0415 - likewise
 
     # Elected for each slice anew, so that a large ledger does not keep this one's own records out.
@@ -182,15 +182,19 @@ def _take(places: Places, copy: Path, one: _Slice, *, last: bool) -> tuple[int, 
                 drop_erased(connection)
                 turns, changed = merge(connection)
                 # Last, because a process counts as gone when all it told is here.
-                changed = (_take_processes(connection) if last else False) or changed
+                changed = (_take_processes(connection, places) if last else False) or changed
                 if changed:
                     connection.execute("UPDATE meta SET revision = revision + 1")
             return turns, changed
 
 
-def _take_processes(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Note which processes are gone there, and what they lost; return whether that is news."""
+def _take_processes(connection: duckdb.DuckDBPyConnection, places: Places) -> bool:
+    """Note which processes are gone there, and what they lost; return whether that is news.
+
+    Who was alive there and writes no journal here is a stranger: nobody here will see it die.
+    """
     from spanflow.ledger.merge import settle  # noqa: PLC0415 - duckdb only where there is work
+    from spanflow.ledger.statement import statement  # noqa: PLC0415 - likewise
 
     # They count as gone from now on, as far as this ledger's readers are told.
     gone = connection.execute(
@@ -208,4 +212,17 @@ def _take_processes(connection: duckdb.DuckDBPyConnection) -> bool:
         "INSERT INTO losses BY NAME FROM other.losses ANTI JOIN losses USING (process_id) "
         "RETURNING 1"
     ).fetchall()
-    return bool(gone or lost)
+    ours = [path.stem for path in places.journal.glob(f"*{ALIVE_SUFFIX}")]
+    met = connection.execute(
+        "INSERT INTO strangers SELECT DISTINCT process_id FROM other.turn_facts "
+        "WHERE is_open AND process_id IS NOT NULL AND NOT list_contains($1::VARCHAR[], process_id) "
+        "AND process_id NOT IN (SELECT process_id FROM processes) "
+        "AND process_id NOT IN (SELECT process_id FROM strangers) RETURNING 1",
+        [ours],
+    ).fetchall()
+    if met:
+        connection.execute(statement("met"))
+        connection.execute(statement("alone"))
+        connection.execute(statement("reached"))
+        connection.execute(statement("engagements"))
+    return bool(gone or lost or met)

@@ -263,7 +263,7 @@ class Journal:
 
 _journals: weakref.WeakSet[Journal] = weakref.WeakSet()
 _by_path: dict[Path, Journal] = {}
-_by_path_lock = threading.Lock()
+_by_path_lock = threading.RLock()
 
 
 def journal_for(ledger: Path, *, service_name: str | None = None) -> Journal:
@@ -289,7 +289,7 @@ def journals_of(ledger: Path) -> list[Journal]:
 
 def _after_fork_in_child() -> None:
     global _by_path_lock  # noqa: PLW0603 - another thread of the parent may have held it
-    _by_path_lock = threading.Lock()
+    _by_path_lock = threading.RLock()
     for journal in list(_journals):
         journal._become_child()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 

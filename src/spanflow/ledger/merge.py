@@ -7,12 +7,10 @@ of them, is decided elsewhere.
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import resources
-from string import Template
 from typing import TYPE_CHECKING
 
-from spanflow.ledger.fields import COMPUTED, FIELDS, READ_COLUMNS
+from spanflow.ledger.chains import answer, join_turns
+from spanflow.ledger.statement import numbers, statement
 from spanflow.ledger.verdicts import write_verdicts
 
 if TYPE_CHECKING:
@@ -21,13 +19,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-__all__ = ["drop_erased", "load", "merge", "settle", "statement"]
-
-
-class _Statement(Template):
-    """SQL with ``@name`` where lists made from the fields of a record go."""
-
-    delimiter = "@"
+__all__ = ["drop_erased", "load", "merge", "settle"]
 
 
 def load(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> tuple[int, int]:
@@ -42,7 +34,7 @@ def load(connection: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> tuple[
     """
     quoted = ", ".join("'" + str(file).replace("'", "''") + "'" for file in files)
     connection.execute(statement("load", files=f"[{quoted}]"))
-    lines, spans, graphs = _numbers(
+    lines, spans, graphs = numbers(
         connection,
         "SELECT count(*), count(*) FILTER (span_id <> '' AND trace_id <> '' AND kind <> 'graph'), "
         "(SELECT count(*) FROM incoming_graphs) FROM incoming",
@@ -69,15 +61,15 @@ def merge(connection: duckdb.DuckDBPyConnection) -> tuple[int, bool]:
         How many turns were touched, and whether any row changed.
     """
     connection.execute(statement("graphs"))
-    low, high = _numbers(connection, statement("near"))
+    low, high = numbers(connection, statement("near"))
     connection.execute(statement("touched", low=low, high=high))
-    (graphs, turns) = _numbers(
+    (graphs, turns) = numbers(
         connection,
         "SELECT (SELECT count(*) FROM new_graphs), (SELECT count(*) FROM touched_turns)",
     )
     connection.execute(statement("existing"))
     # Rows are pruned by time: a turn's facts know when its first and its last began.
-    low, high = _numbers(
+    low, high = numbers(
         connection,
         "SELECT min(first_ns), max(last_ns) "
         "FROM turn_facts SEMI JOIN touched_turns USING (turn_id)",
@@ -86,15 +78,16 @@ def merge(connection: duckdb.DuckDBPyConnection) -> tuple[int, bool]:
     write_verdicts(connection, statement("doubtful"))
     connection.execute(statement("computed"))
     connection.execute(statement("changed"))
-    (changed,) = _numbers(
+    (changed,) = numbers(
         connection,
         "SELECT (SELECT count(*) FROM merged) - (SELECT count(*) FROM unchanged) "
         "+ (SELECT count(*) FROM recomputed)",
     )
     if changed:
-        low, high = _numbers(connection, statement("bounds"))
+        low, high = numbers(connection, statement("bounds"))
         connection.execute(statement("written"))
         connection.execute(statement("facts", low=low, high=high))
+        join_turns(connection, low, high)
         connection.execute(statement("engagements"))
     return turns, changed + graphs > 0
 
@@ -107,40 +100,8 @@ def settle(connection: duckdb.DuckDBPyConnection, process_ids: Sequence[str]) ->
         process_ids: Those processes.
     """
     connection.execute(statement("settled"), [list(process_ids)])
-    connection.execute("CREATE OR REPLACE TEMP TABLE touched_engagements (engagement_id VARCHAR)")
+    connection.execute(statement("alone"))
+    connection.execute(statement("reached"))
+    # Whether a turn died or goes on decides what the one after it means.
+    answer(connection)
     connection.execute(statement("engagements"))
-
-
-def statement(name: str, **parts: object) -> str:
-    """Return the SQL of one file of ``statements``, with its parts filled in."""
-    return _statement(name).substitute(_parts(), **parts)
-
-
-@cache
-def _statement(name: str) -> _Statement:
-    folder = resources.files("spanflow.ledger").joinpath("statements")
-    return _Statement(folder.joinpath(f"{name}.sql").read_text("utf-8"))
-
-
-@cache
-def _parts() -> dict[str, str]:
-    # A number has 63 bits; these four are never null.
-    sparse = [name for name in FIELDS if name not in ("trace_id", "span_id", "phase", "kind")]
-    filled = (f"(({name} IS NOT NULL)::BIGINT << {bit})" for bit, name in enumerate(sparse))
-    own = ("trace_id", "span_id", "status")
-    return {
-        "read_columns": ", ".join(f"'{name}': '{kind}'" for name, kind in READ_COLUMNS.items()),
-        "fields": ", ".join(FIELDS),
-        # Which fields a record fills, as the bits of one number.
-        "filled": " | ".join(filled),
-        "different": " OR ".join(f"r.{name} IS DISTINCT FROM c.{name}" for name in COMPUTED),
-        "recomputed": ", ".join(f"{name} = c.{name}" for name in COMPUTED),
-        "computed": ", ".join(COMPUTED[3:]),
-        "recomputed_columns": ", ".join(f"c.{name}" for name in COMPUTED),
-        "best": ", ".join(f"arg_max({name}, rank) AS {name}" for name in FIELDS if name not in own),
-    }
-
-
-def _numbers(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[int, ...]:
-    rows = connection.execute(query).fetchall()
-    return tuple(int(value or 0) for value in rows[0])

@@ -15,14 +15,15 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from spanflow.errors import LedgerError
+from spanflow.ledger.chains import join_turns
 from spanflow.ledger.connections import transaction
 from spanflow.ledger.election import elected
 from spanflow.ledger.gather import ingest
-from spanflow.ledger.merge import statement
 from spanflow.ledger.pace import swift
 from spanflow.ledger.places import Places
 from spanflow.ledger.publish import publish
 from spanflow.ledger.recount import count_anew
+from spanflow.ledger.statement import statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -251,5 +252,6 @@ def _count_differing(connection: duckdb.DuckDBPyConnection, *, is_news: bool) ->
             "FROM records SEMI JOIN touched_turns USING (turn_id)"
         ).fetchall()
         connection.execute(statement("facts", low=low, high=high))
+        join_turns(connection, low, high)
         connection.execute(statement("engagements"))
     return int(calls)

@@ -11,9 +11,10 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from spanflow.ledger.chains import join_turns
 from spanflow.ledger.digest import BEGUN, ENDED, GONE, GRAPH, Entry, Form, key_of
-from spanflow.ledger.fields import COMPUTED, FIELDS
-from spanflow.ledger.merge import statement
+from spanflow.ledger.fields import COMPUTED, FIELDS, REJOINED
+from spanflow.ledger.statement import statement
 from spanflow.ledger.store import migrations
 from spanflow.ledger.verdicts import write_verdicts
 
@@ -103,7 +104,7 @@ def _copy_rows(connection: duckdb.DuckDBPyConnection) -> None:
     row = connection.execute("SELECT min(origin), max(origin) FROM needed").fetchone()
     if row is None or row[0] is None:
         return
-    names = ", ".join((*FIELDS, *COMPUTED, "at_ns", "errors"))
+    names = ", ".join((*FIELDS, *COMPUTED, *REJOINED, "at_ns", "errors"))
     # The bounds let DuckDB skip the rest of a large ledger.
     connection.execute(
         f"INSERT INTO records BY NAME SELECT rowid AS origin, {names} FROM ledger.records "  # noqa: S608 - our own columns
@@ -124,11 +125,15 @@ def _unsound(connection: duckdb.DuckDBPyConnection, number: int) -> set[int]:
         ).fetchone()
         low, high = row or (0, 0)
         connection.execute(statement("facts", low=low, high=high))
-        connection.execute("TRUNCATE processes")
-        connection.execute(
-            "INSERT INTO processes BY NAME FROM ledger.processes "
-            "WHERE process_id IN (SELECT process_id FROM turn_facts)"
-        )
+        for table in ("processes", "strangers"):
+            connection.execute(f"TRUNCATE {table}")
+            connection.execute(
+                f"INSERT INTO {table} BY NAME FROM ledger.{table} "  # noqa: S608 - tables of ours
+                "WHERE process_id IN (SELECT process_id FROM turn_facts)"
+            )
+        connection.execute("TRUNCATE wait_facts")
+        connection.execute(statement("alone"))
+        join_turns(connection, low, high)
         rows = connection.execute(statement("unsound")).fetchall()
         return {int(row[0]) for row in rows}
     except duckdb.Error:

@@ -15,11 +15,11 @@ from spanflow.errors import LedgerError, LedgerNotFoundError
 from spanflow.ledger.election import elected
 from spanflow.ledger.gather import ingest
 from spanflow.ledger.journal import OPEN_SUFFIX
-from spanflow.ledger.merge import statement
 from spanflow.ledger.places import Places
 from spanflow.ledger.publish import publish
 from spanflow.ledger.published import last_published
 from spanflow.ledger.rewrite import Gone, leftovers, quarantined, rewrite, sweep, told_in
+from spanflow.ledger.statement import statement
 from spanflow.ledger.store import open_store
 from spanflow.settings import parse_duration
 

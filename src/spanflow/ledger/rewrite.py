@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, cast
 import orjson
 
 from spanflow.errors import LedgerError
+from spanflow.ledger.chains import join_turns
 from spanflow.ledger.damage import first_line, write_ahead_log
-from spanflow.ledger.merge import statement
 from spanflow.ledger.places import Places, write_private
 from spanflow.ledger.process import ALIVE_SUFFIX, is_alive
 from spanflow.ledger.recount import count_anew
+from spanflow.ledger.statement import statement
 from spanflow.ledger.store import open_store
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _HANDLED = (
     "partials",
     "turn_facts",
     "engagement_facts",
+    "wait_facts",
     "graph_versions",
     "processes",
     "tombstones",
@@ -152,6 +154,7 @@ def _count_neighbours(connection: duckdb.DuckDBPyConnection) -> None:
         count_anew(connection)
         connection.execute(statement("recounted"))
         connection.execute(statement("facts", low=low, high=high))
+        join_turns(connection, low, high)
 
 
 def leftovers(places: Places) -> list[Path]:

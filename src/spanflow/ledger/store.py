@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from spanflow import guard
 from spanflow.errors import LedgerError
+from spanflow.ledger.chains import join_all_turns
 from spanflow.ledger.connections import interruptible, transaction
 from spanflow.ledger.damage import (
     FORMAT,
@@ -43,6 +44,7 @@ _STORAGE_VERSION = "v1.4.0"
 # Beyond this a commit also tidies up; otherwise that is done once, when the store is closed.
 _CHECKPOINT_THRESHOLD = "1GB"
 
+_VIEWS = "_views.sql"
 # Views of earlier versions: their file gets a new number at each change, and so is applied anew.
 _RETIRED = frozenset({"0002_views.sql", "0004_views.sql", "0006_views.sql"})
 
@@ -176,6 +178,9 @@ def migrate(connection: duckdb.DuckDBPyConnection, file: Path) -> None:
             continue
         with transaction(connection):
             connection.execute(script)
+            if name.endswith(_VIEWS):
+                # What views read of rows that are there is made anew with them.
+                join_all_turns(connection)
             connection.execute(
                 "INSERT INTO migrations VALUES (?, make_timestamp(?))",
                 [name, time.time_ns() // 1_000],

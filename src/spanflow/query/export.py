@@ -34,6 +34,7 @@ VIEWS: dict[str, str | None] = {
     "events": "occurred_at",
     "waits": "asked_at",
     "transitions": "occurred_at",
+    "handoffs": "first_at",
     "spans": "started_at",
     "graphs": None,
 }

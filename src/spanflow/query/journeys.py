@@ -26,6 +26,7 @@ from spanflow.model import (
     Engagement,
     Event,
     LlmCall,
+    Repeated,
     Step,
     TokenUsage,
     ToolCall,
@@ -300,12 +301,15 @@ class Ledger:
         part = {**meant, **bounds}
         calls = self._calls(part)
         events = self._by_place(Event, "events.sql", part)
-        steps = self._steps(part, calls, events)
+        waits = self._by_place(Wait, "waits.sql", part)
+        steps = self._steps(part, calls, events, waits)
         return tuple(
             _model(
                 Turn,
                 row,
                 steps=steps.get(row["turn_id"], ()),
+                # No step waits at a breakpoint.
+                waits=waits.get((row["turn_id"], None), ()),
                 calls=calls.get((row["turn_id"], None), ()),
                 events=events.get((row["turn_id"], None), ()),
             )
@@ -317,9 +321,9 @@ class Ledger:
         part: _Part,
         calls: _Placed[LlmCall | ToolCall],
         events: _Placed[Event],
+        waits: _Placed[Wait],
     ) -> dict[str, tuple[Step, ...]]:
         """Return the top steps of each turn, the others inside them."""
-        waits = {row["step_id"]: _model(Wait, row) for row in self._rows("waits.sql", part)}
         rows = self._rows("steps.sql", part)
         known = {row["step_id"] for row in rows}
         inside: defaultdict[tuple[str, str | None], list[Row]] = defaultdict(list)
@@ -332,7 +336,7 @@ class Ledger:
                 _model(
                     Step,
                     row,
-                    wait=waits.get(row["step_id"]),
+                    waits=waits.get((turn_id, row["step_id"]), ()),
                     steps=grow(turn_id, row["step_id"]),
                     calls=calls.get((turn_id, row["step_id"]), ()),
                     events=events.get((turn_id, row["step_id"]), ()),
@@ -377,8 +381,9 @@ def _from_environment() -> Path:
 def _model(model: type[_M], row: Row, **more: object) -> _M:
     """Make a model of a row; columns that are null take the model's default."""
     values = {name: _read(name, value) for name, value in row.items() if value is not None}
-    if "usage" in model.model_fields:
-        values["usage"] = {name: values.get(name) for name in TokenUsage.model_fields}
+    for name, part in (("usage", TokenUsage), ("repeated", Repeated)):
+        if name in model.model_fields:
+            values[name] = {one: values.get(one) for one in part.model_fields}
     # A wrong value of a stranger's must not hide a whole engagement: it was judged when it was
     # ingested.
     return model.model_validate({**values, **more})

@@ -9,6 +9,28 @@ CREATE OR REPLACE MACRO to_ms(from_ns, until_ns) AS
     CASE WHEN until_ns < from_ns THEN 0 ELSE until_ns - from_ns END / 1e6;
 CREATE OR REPLACE MACRO event_list(events) AS
     json_transform(events, '[{"kind":"VARCHAR","name":"VARCHAR","at_ns":"BIGINT","payload":"JSON"}]');
+-- A part that is zero spent nothing, one that is null does not know.
+CREATE OR REPLACE MACRO known_sum(part) AS
+    CASE WHEN count(*) > count(part) AND coalesce(sum(part), 0) = 0 THEN NULL ELSE sum(part) END;
+-- Rules for the status of an engagement at an instant, and for why it was abandoned.
+CREATE OR REPLACE MACRO status_of(any_open, any_unseen, goal, last_outcome, last_mark, has_goals, on_thread, is_idle) AS
+    CASE
+        WHEN any_open OR (any_unseen AND NOT is_idle) THEN 'active'
+        WHEN goal IS NOT NULL THEN 'completed'
+        WHEN last_outcome IN ('failed', 'interrupted') THEN last_outcome
+        WHEN last_mark IS NOT NULL THEN 'abandoned'
+        WHEN last_outcome = 'paused' THEN CASE WHEN is_idle THEN 'abandoned' ELSE 'paused' END
+        WHEN has_goals OR last_outcome IN ('cancelled', 'left')
+            THEN CASE WHEN on_thread AND NOT is_idle THEN 'active' ELSE 'abandoned' END
+        ELSE 'completed'
+    END;
+CREATE OR REPLACE MACRO reason_of(status, last_outcome, last_mark) AS
+    CASE
+        WHEN status <> 'abandoned' THEN NULL
+        WHEN last_mark IS NOT NULL THEN last_mark
+        WHEN last_outcome IN ('cancelled', 'left') THEN 'interrupted'
+        ELSE 'left'
+    END;
 
 -- The rates for a call, or null: those set by hand before all others, a provider's own before everybody's, the newest
 -- before the older, and of these the highest step that the call's input is above.
@@ -47,62 +69,109 @@ CREATE OR REPLACE MACRO usd_at(rates, given, produced, cache_read, cache_write, 
 
 CREATE OR REPLACE VIEW turns AS
 SELECT
-    f.engagement_id,
-    f.turn_id,
-    f.trace_id,
-    f.turn_id AS span_id,
-    f.name,
-    f.turn_kind AS kind,
-    CASE WHEN NOT f.is_open THEN f.outcome WHEN p.process_id IS NOT NULL THEN 'interrupted' END AS outcome,
-    f.graph_version,
-    to_time(f.started_ns) AS started_at,
-    to_time(f.ended_ns) AS ended_at,
-    to_ms(f.started_ns, f.ended_ns) AS duration_ms,
-    lag(f.turn_id) OVER (PARTITION BY f.engagement_id ORDER BY f.started_ns, f.turn_id) AS previous_turn_id,
-    f.on_thread,
-    f.goals::VARCHAR[] AS goals,
-    f.goal,
-    to_time(f.goal_ns) AS goal_at,
-    f.dropped_at,
-    f.error_type,
-    f.error_message,
-    f.user_id,
-    f.session_id,
-    f.conversation_id,
-    f.metadata,
-    f.steps,
-    f.errors,
-    f.llm_calls,
-    f.tool_calls,
-    f.input_tokens,
-    f.output_tokens,
-    f.cache_read_tokens,
-    f.cache_write_tokens,
-    f.reasoning_tokens,
-    f.total_tokens,
-    f.cost_usd,
-    f.calls_without_usage,
-    f.unpriced_calls,
-    f.unknown_step_records,
-    f.service_name,
-    f.process_id
-FROM turn_facts f
-LEFT JOIN processes p ON p.process_id = f.process_id;
+    engagement_id,
+    turn_id,
+    trace_id,
+    turn_id AS span_id,
+    name,
+    -- Whoever goes on without an answer after a run was cut off tries again.
+    CASE
+        WHEN turn_kind = 'resume' AND answers IS NULL
+            AND lag(now_outcome) OVER before_there IN ('failed', 'interrupted', 'cancelled', 'left') THEN 'retry'
+        ELSE turn_kind
+    END AS kind,
+    now_outcome AS outcome,
+    graph_version,
+    to_time(started_ns) AS started_at,
+    to_time(ended_ns) AS ended_at,
+    to_ms(started_ns, ended_ns) AS duration_ms,
+    lag(turn_id) OVER before AS previous_turn_id,
+    chain_id,
+    answers::VARCHAR[] AS answers,
+    coalesce(resolved, resolution) AS resolution,
+    origin_turn_id,
+    origin_step_id,
+    on_thread,
+    goals::VARCHAR[] AS goals,
+    goal,
+    to_time(goal_ns) AS goal_at,
+    dropped_at,
+    error_type,
+    error_message,
+    user_id,
+    session_id,
+    conversation_id,
+    metadata,
+    steps,
+    errors,
+    llm_calls,
+    tool_calls,
+    input_tokens,
+    output_tokens,
+    cache_read_tokens,
+    cache_write_tokens,
+    reasoning_tokens,
+    total_tokens,
+    cost_usd,
+    calls_without_usage,
+    unpriced_calls,
+    replayed_tokens,
+    retried_tokens,
+    forked_tokens,
+    replayed_cost_usd,
+    retried_cost_usd,
+    forked_cost_usd,
+    unknown_step_records,
+    service_name,
+    process_id
+FROM (
+    SELECT
+        f.*,
+        CASE
+            WHEN NOT f.is_open THEN f.outcome
+            WHEN p.process_id IS NOT NULL THEN 'interrupted'
+            WHEN n.process_id IS NOT NULL
+                AND to_time(f.last_ns) + (SELECT idle_after FROM meta)
+                    < coalesce((SELECT as_of FROM meta), make_timestamp(epoch_us(now()))) THEN 'interrupted'
+        END AS now_outcome
+    FROM turn_facts f
+    LEFT JOIN processes p ON p.process_id = f.process_id
+    LEFT JOIN strangers n ON n.process_id = f.process_id
+)
+WINDOW
+    before AS (PARTITION BY engagement_id ORDER BY started_ns, turn_id),
+    before_there AS (PARTITION BY engagement_id, conversation_id ORDER BY started_ns, turn_id);
 
 -- What the turns of some engagements (`ids`) add up to, as far as they were known at an instant.
 CREATE OR REPLACE MACRO engagement_sums(instant_ns, ids) AS TABLE
-WITH known AS (
+WITH begun AS (
     SELECT
         f.*,
-        p.process_id IS NOT NULL AND f.is_open AND f.last_ns <= instant_ns AS interrupted_then,
         (f.is_open OR f.ended_ns > instant_ns) AS open_then,
-        row_number() OVER latest AS from_last,
-        lag(f.started_ns) OVER latest AS next_started_ns
+        p.process_id IS NOT NULL AND f.is_open AND f.last_ns <= instant_ns AS interrupted_then,
+        -- Nobody sees such a process die, so its silence decides.
+        p.process_id IS NULL AND n.process_id IS NOT NULL AND f.is_open AS unseen,
+        CASE WHEN NOT f.is_open AND f.ended_ns <= instant_ns THEN f.ended_ns END AS over_ns
     FROM turn_facts f
     SEMI JOIN (SELECT unnest(ids) AS engagement_id) USING (engagement_id)
     LEFT JOIN processes p ON p.process_id = f.process_id
+    LEFT JOIN strangers n ON n.process_id = f.process_id
     WHERE coalesce(f.started_ns <= instant_ns, true)
-    WINDOW latest AS (PARTITION BY f.engagement_id ORDER BY f.started_ns DESC, f.turn_id DESC)
+),
+known AS (
+    SELECT
+        *,
+        row_number() OVER latest AS from_last,
+        -- Turns may run side by side, and no time counts twice.
+        max(over_ns) OVER earlier AS before_ns,
+        arg_max(outcome, over_ns) OVER earlier AS before_outcome
+    FROM begun
+    WINDOW
+        latest AS (PARTITION BY engagement_id ORDER BY started_ns DESC, turn_id DESC),
+        earlier AS (
+            PARTITION BY engagement_id ORDER BY started_ns DESC, turn_id DESC
+            ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
+        )
 )
 SELECT
     engagement_id,
@@ -115,10 +184,12 @@ SELECT
     min(started_ns) AS started_ns,
     min(first_ns) AS first_ns,
     max(least(last_ns, instant_ns)) AS last_seen_ns,
-    bool_or(open_then AND NOT interrupted_then) AS any_open,
+    bool_or(open_then AND NOT interrupted_then AND NOT unseen) AS any_open,
+    bool_or(unseen) AS any_unseen,
     arg_min(goal, row(goal_ns, goal)) FILTER (goal_ns <= instant_ns) AS goal,
     bool_or(coalesce(json_array_length(goals) > 0, false)) AS has_goals,
-    max(CASE WHEN interrupted_then THEN 'interrupted' ELSE outcome END) FILTER (from_last = 1) AS last_outcome,
+    max(CASE WHEN interrupted_then OR unseen THEN 'interrupted' ELSE outcome END) FILTER (from_last = 1) AS last_outcome,
+    max(mark) FILTER (from_last = 1 AND NOT open_then) AS last_mark,
     max(dropped_at) FILTER (from_last = 1) AS last_dropped_at,
     bool_or(on_thread) FILTER (from_last = 1) AS on_thread,
     count(*) AS turns,
@@ -140,10 +211,14 @@ SELECT
         AS cost_usd,
     sum(calls_without_usage)::BIGINT AS calls_without_usage,
     sum(unpriced_calls)::BIGINT AS unpriced_calls,
-    coalesce(sum(greatest(ended_ns - started_ns, 0)) FILTER (NOT open_then), 0) / 1e6 AS working_ms,
-    coalesce(
-        sum(greatest(next_started_ns - ended_ns, 0)) FILTER (NOT open_then AND outcome = 'paused'), 0
-    ) / 1e6 AS waiting_ms
+    known_sum(replayed_tokens)::BIGINT AS replayed_tokens,
+    known_sum(retried_tokens)::BIGINT AS retried_tokens,
+    known_sum(forked_tokens)::BIGINT AS forked_tokens,
+    known_sum(replayed_cost_usd::DECIMAL(38, 15))::DOUBLE AS replayed_cost_usd,
+    known_sum(retried_cost_usd::DECIMAL(38, 15))::DOUBLE AS retried_cost_usd,
+    known_sum(forked_cost_usd::DECIMAL(38, 15))::DOUBLE AS forked_cost_usd,
+    coalesce(sum(greatest(over_ns - greatest(started_ns, coalesce(before_ns, started_ns)), 0)), 0) / 1e6 AS working_ms,
+    coalesce(sum(greatest(started_ns - before_ns, 0)) FILTER (before_outcome = 'paused'), 0) / 1e6 AS waiting_ms
 FROM known
 GROUP BY engagement_id;
 
@@ -177,15 +252,9 @@ judged AS (
     SELECT
         s.*,
         to_time(s.last_seen_ns) + c.patience < c.instant AS is_idle,
-        CASE
-            WHEN s.any_open THEN 'active'
-            WHEN s.goal IS NOT NULL THEN 'completed'
-            WHEN s.last_outcome = 'paused' THEN CASE WHEN is_idle THEN 'abandoned' ELSE 'paused' END
-            WHEN s.last_outcome IN ('failed', 'interrupted') THEN s.last_outcome
-            WHEN s.has_goals OR s.last_outcome IN ('cancelled', 'left')
-                THEN CASE WHEN s.on_thread AND NOT is_idle THEN 'active' ELSE 'abandoned' END
-            ELSE 'completed'
-        END AS status
+        status_of(
+            s.any_open, s.any_unseen, s.goal, s.last_outcome, s.last_mark, s.has_goals, s.on_thread, is_idle
+        ) AS status
     FROM summed s
     CROSS JOIN clock c
 )
@@ -195,12 +264,7 @@ SELECT
     status,
     goal,
     CASE WHEN status IN ('abandoned', 'failed', 'interrupted') THEN last_dropped_at END AS dropped_at,
-    CASE
-        WHEN status <> 'abandoned' THEN NULL
-        WHEN last_outcome = 'paused' THEN 'no_answer'
-        WHEN last_outcome IN ('cancelled', 'left') THEN last_outcome
-        ELSE 'no_goal'
-    END AS abandon_reason,
+    reason_of(status, last_outcome, last_mark) AS abandon_reason,
     user_id,
     session_id,
     conversation_id,
@@ -222,12 +286,109 @@ SELECT
     cost_usd,
     calls_without_usage,
     unpriced_calls,
+    replayed_tokens,
+    retried_tokens,
+    forked_tokens,
+    replayed_cost_usd,
+    retried_cost_usd,
+    forked_cost_usd,
     working_ms,
     waiting_ms,
     service_name
 FROM judged;
 
 CREATE OR REPLACE VIEW engagements AS FROM engagements();
+
+-- Every change of one engagement's status: the same rules, at each instant at which anything can change.
+CREATE OR REPLACE MACRO status_history(engagement_id, idle_after := NULL, as_of := NULL) AS TABLE
+WITH clock AS (
+    SELECT
+        coalesce(as_of::TIMESTAMP, m.as_of, make_timestamp(epoch_us(now()))) AS instant,
+        coalesce(idle_after::INTERVAL, m.idle_after) AS patience
+    FROM meta m
+),
+mine AS (
+    SELECT
+        f.turn_id,
+        f.outcome,
+        f.is_open,
+        f.goal,
+        f.goal_ns,
+        coalesce(json_array_length(f.goals) > 0, false) AS has_goals,
+        f.on_thread,
+        f.mark,
+        f.dropped_at,
+        f.started_ns,
+        f.ended_ns,
+        f.last_ns,
+        p.process_id IS NOT NULL AS is_gone,
+        p.process_id IS NULL AND n.process_id IS NOT NULL AND f.is_open AS unseen,
+        row_number() OVER (ORDER BY f.started_ns, f.turn_id) AS nth
+    FROM turn_facts f
+    LEFT JOIN processes p ON p.process_id = f.process_id
+    LEFT JOIN strangers n ON n.process_id = f.process_id
+    WHERE f.engagement_id = engagement_id
+),
+instants AS (
+    SELECT moment, max_by(turn_id, nth) AS turn_id
+    FROM (
+        SELECT to_time(unnest([started_ns, ended_ns, goal_ns, last_ns])) AS moment, turn_id, nth FROM mine
+        UNION ALL
+        SELECT to_time(m.last_ns) + c.patience + INTERVAL 1 MICROSECOND, NULL, NULL FROM mine m CROSS JOIN clock c
+    )
+    WHERE moment <= (SELECT instant FROM clock)
+    GROUP BY moment
+),
+known AS (
+    SELECT
+        i.moment,
+        i.turn_id AS cause_id,
+        epoch_us(i.moment) * 1000 + 999 AS instant_ns,
+        m.*,
+        (m.is_open OR m.ended_ns > instant_ns) AS open_then,
+        m.is_gone AND m.is_open AND m.last_ns <= instant_ns AS interrupted_then,
+        m.nth = max(m.nth) OVER (PARTITION BY i.moment) AS is_last
+    FROM instants i
+    JOIN mine m ON m.started_ns <= epoch_us(i.moment) * 1000 + 999
+),
+summed AS (
+    SELECT
+        moment,
+        cause_id,
+        bool_or(open_then AND NOT interrupted_then AND NOT unseen) AS any_open,
+        bool_or(unseen) AS any_unseen,
+        min(goal) FILTER (goal_ns <= instant_ns) AS goal,
+        bool_or(has_goals) AS has_goals,
+        max(CASE WHEN interrupted_then OR unseen THEN 'interrupted' ELSE outcome END) FILTER (is_last) AS last_outcome,
+        max(mark) FILTER (is_last AND NOT open_then) AS last_mark,
+        max(dropped_at) FILTER (is_last) AS last_dropped_at,
+        bool_or(on_thread) FILTER (is_last) AS on_thread,
+        to_time(max(least(last_ns, instant_ns))) + (SELECT patience FROM clock) < moment AS is_idle
+    FROM known
+    GROUP BY moment, cause_id
+),
+judged AS (
+    SELECT
+        *,
+        status_of(any_open, any_unseen, goal, last_outcome, last_mark, has_goals, on_thread, is_idle) AS status,
+        reason_of(status, last_outcome, last_mark) AS abandon_reason,
+        CASE WHEN status IN ('abandoned', 'failed', 'interrupted') THEN last_dropped_at END AS dropped_at
+    FROM summed
+),
+changed AS (
+    FROM judged
+    QUALIFY row(status, abandon_reason, dropped_at)
+        IS DISTINCT FROM lag(row(status, abandon_reason, dropped_at)) OVER (ORDER BY moment)
+)
+SELECT
+    status,
+    moment AS since,
+    lead(moment) OVER (ORDER BY moment) AS until,
+    abandon_reason,
+    dropped_at,
+    cause_id AS turn_id
+FROM changed
+ORDER BY since;
 
 CREATE OR REPLACE VIEW steps AS
 SELECT
@@ -237,12 +398,14 @@ SELECT
     r.parent_step_id,
     r.name,
     coalesce(r.path, r.name) AS path,
-    r.visit,
+    coalesce(r.chain_visit, r.visit) AS visit,
     r.attempts,
+    r.execution_id,
+    r.triggered_by::VARCHAR[] AS triggered_by,
     CASE WHEN r.phase = 'end' THEN r.status WHEN p.process_id IS NOT NULL THEN 'interrupted'
         ELSE coalesce(r.status, 'running') END AS status,
     coalesce(r.is_global, false) AS is_global,
-    coalesce(r.replayed, false) AS replayed,
+    coalesce(r.replayed, false) OR r.repeats IS NOT NULL AS replayed,
     r.tools_available::VARCHAR[] AS tools_available,
     r.agent_name,
     r.superstep,
@@ -250,6 +413,8 @@ SELECT
     to_time(r.started_ns) AS started_at,
     to_time(r.ended_ns) AS ended_at,
     to_ms(r.started_ns, r.ended_ns) AS duration_ms,
+    to_ms(r.started_ns, r.ended_ns) AS working_ms,
+    to_ms(coalesce(r.ended_ns, w.asked_ns), w.answered_ns) AS waiting_ms,
     r.error_type,
     r.error_message,
     r.error_stack,
@@ -264,6 +429,12 @@ SELECT
     r.used_cost_usd AS cost_usd,
     r.calls_without_usage,
     r.unpriced_calls,
+    r.used_replayed_tokens AS replayed_tokens,
+    r.used_retried_tokens AS retried_tokens,
+    r.used_forked_tokens AS forked_tokens,
+    r.used_replayed_cost_usd AS replayed_cost_usd,
+    r.used_retried_cost_usd AS retried_cost_usd,
+    r.used_forked_cost_usd AS forked_cost_usd,
     r.trace_id,
     r.span_id,
     r.parent_span_id,
@@ -271,6 +442,16 @@ SELECT
     r.at_ns AS occurred_ns
 FROM records r
 LEFT JOIN processes p ON p.process_id = r.process_id
+-- The engagement too, so that asking for one reads the questions of no other.
+LEFT JOIN (
+    SELECT engagement_id, turn_id, step_id, min(asked_ns) AS asked_ns, max(answered_ns) AS answered_ns
+    FROM (
+        SELECT engagement_id, turn_id, unnest(around) AS step_id, asked_ns, answered_ns
+        FROM wait_facts
+        WHERE answered_ns IS NOT NULL
+    )
+    GROUP BY ALL
+) w ON w.engagement_id = r.engagement_id AND w.turn_id = r.turn_id AND w.step_id = r.span_id
 WHERE r.kind = 'step';
 
 CREATE OR REPLACE VIEW llm_calls AS
@@ -295,7 +476,8 @@ SELECT
     usage_flags::VARCHAR[] AS usage_flags,
     counted,
     not_counted_because,
-    coalesce(replayed, false) AS replayed,
+    coalesce(replayed, false) OR coalesce(repeats = 'replay', false) AS replayed,
+    repeats,
     status,
     error_type,
     error_message,
@@ -362,7 +544,8 @@ SELECT
     error_message,
     counted,
     not_counted_because,
-    coalesce(replayed, false) AS replayed,
+    coalesce(replayed, false) OR coalesce(repeats = 'replay', false) AS replayed,
+    repeats,
     to_time(started_ns) AS started_at,
     to_time(ended_ns) AS ended_at,
     to_ms(started_ns, ended_ns) AS duration_ms,
@@ -421,78 +604,317 @@ FROM (
 -- On calls only what is ours to tell: an error of a call is its step's.
 WHERE kind IN ('turn', 'step', 'workflow') OR event.kind IN ('retry', 'fallback', 'cache.hit');
 
-CREATE OR REPLACE VIEW waits AS
-WITH ordered AS (
-    SELECT
-        *,
-        lead(started_ns) OVER following AS next_started_ns,
-        lead(turn_kind) OVER following AS next_kind
-    FROM turn_facts
-    WINDOW following AS (PARTITION BY engagement_id ORDER BY started_ns, turn_id)
-)
+CREATE OR REPLACE MACRO waits(as_of := NULL) AS TABLE
 SELECT
-    r.engagement_id,
-    r.turn_id,
-    r.span_id AS step_id,
-    r.name AS step_name,
-    coalesce(r.path, r.name) AS path,
-    coalesce(
-        json_extract_string(r.asked.payload, '$.awaiting'),
-        json_extract_string(r.asked.payload, '$.payload.awaiting'),
-        nullif(r.asked.name, 'wait')
-    ) AS label,
-    nullif(json_extract(r.asked.payload, '$.payload')::VARCHAR, 'null')::JSON AS payload,
-    to_time(coalesce(r.ended_ns, t.ended_ns)) AS asked_at,
-    to_time(t.next_started_ns) AS answered_at,
-    to_ms(coalesce(r.ended_ns, t.ended_ns), t.next_started_ns) AS waited_ms,
-    CASE WHEN t.next_started_ns IS NOT NULL THEN
-        CASE WHEN t.next_kind = 'resume' THEN 'answered' ELSE 'superseded' END
-    END AS resolution,
-    t.next_started_ns IS NULL AS is_open,
-    r.trace_id,
-    r.span_id,
-    r.at_ns AS occurred_ns
+    w.engagement_id,
+    w.turn_id,
+    w.step_id,
+    w.step_name,
+    w.path,
+    w.interrupt_id,
+    w.kind,
+    w.label,
+    w.payload,
+    to_time(w.asked_ns) AS asked_at,
+    to_time(w.known_ns) AS answered_at,
+    to_ms(w.asked_ns, w.known_ns) AS waited_ms,
+    CASE WHEN w.known_ns IS NOT NULL THEN w.resolution END AS resolution,
+    w.known_ns IS NULL AS is_open,
+    CASE WHEN w.known_ns IS NOT NULL THEN w.answered_turn_id END AS answered_turn_id,
+    w.trace_id,
+    w.span_id,
+    w.at_ns AS occurred_ns
 FROM (
-    SELECT *, list_last(list_filter(event_list(events), lambda event: event.kind = 'wait')) AS asked
-    FROM records
-    WHERE kind = 'step' AND status = 'waiting'
-) r
--- The engagement too, so that asking for one reads the turns of no other.
-JOIN ordered t ON t.turn_id = r.turn_id AND t.engagement_id = r.engagement_id
-WHERE t.outcome = 'paused';
+    SELECT *, CASE WHEN answered_ns <= instant_ns OR instant_ns IS NULL THEN answered_ns END AS known_ns
+    FROM wait_facts
+    CROSS JOIN (
+        -- The last nanosecond of that microsecond.
+        SELECT epoch_us(coalesce(as_of::TIMESTAMP, m.as_of)) * 1000 + 999 AS instant_ns
+        FROM meta m
+    )
+    WHERE is_first AND (asked_ns <= instant_ns OR instant_ns IS NULL)
+) w;
+
+CREATE OR REPLACE VIEW waits AS FROM waits();
 
 CREATE OR REPLACE VIEW transitions AS
-WITH placed AS (
+WITH placed AS NOT MATERIALIZED (
     SELECT
         engagement_id,
         turn_id,
-        parent_step_id,
+        coalesce(parent_step_id, '') AS frame,
         coalesce(path, name) AS path,
         at_ns,
+        ended_ns,
         span_id,
+        status,
+        execution_id,
+        superstep,
+        triggered_by,
+        count(triggered_by) OVER (PARTITION BY engagement_id, turn_id, coalesce(parent_step_id, '')) > 0 AS is_told,
         -- The steps of one superstep run side by side; without supersteps each step follows the one that began before.
         dense_rank() OVER (
-            PARTITION BY turn_id, parent_step_id
+            PARTITION BY engagement_id, turn_id, coalesce(parent_step_id, '')
             ORDER BY superstep NULLS LAST,
                 CASE WHEN superstep IS NULL THEN at_ns ELSE 0 END,
                 CASE WHEN superstep IS NULL THEN span_id ELSE '' END
         ) AS place
     FROM records
     WHERE kind = 'step' AND turn_id IS NOT NULL
+),
+edges AS NOT MATERIALIZED (
+    SELECT b.engagement_id, b.turn_id, a.path, b.path AS to_path, b.at_ns, a.ended_ns, a.span_id, b.span_id AS to_id
+    FROM placed a
+    JOIN placed b
+        ON a.engagement_id IS NOT DISTINCT FROM b.engagement_id
+        AND a.turn_id = b.turn_id
+        AND a.frame = b.frame
+        AND a.place + 1 = b.place
+    WHERE NOT b.is_told
+    UNION ALL
+    SELECT b.engagement_id, b.turn_id, a.path, b.path, b.at_ns, a.ended_ns, a.span_id, b.span_id
+    FROM (SELECT *, unnest(triggered_by::VARCHAR[]) AS cause_id FROM placed WHERE triggered_by IS NOT NULL) b
+    JOIN placed a
+        ON a.engagement_id IS NOT DISTINCT FROM b.engagement_id
+        AND a.turn_id = b.turn_id
+        AND a.span_id = b.cause_id
+    UNION ALL
+    -- Of a step that ended in an earlier turn, its execution is known.
+    (
+        SELECT b.engagement_id, b.turn_id, a.path, b.path, b.at_ns, a.ended_ns, a.span_id, b.span_id
+        FROM (SELECT *, unnest(triggered_by::VARCHAR[]) AS cause_id FROM placed WHERE triggered_by IS NOT NULL) b
+        JOIN placed a
+            ON a.engagement_id = b.engagement_id
+            AND a.execution_id = b.cause_id
+            AND a.turn_id <> b.turn_id
+            AND a.status = 'completed'
+            AND a.at_ns <= b.at_ns
+        QUALIFY row_number() OVER (PARTITION BY b.turn_id, b.span_id, b.cause_id ORDER BY a.at_ns DESC, a.span_id) = 1
+    )
+    UNION ALL
+    -- A turn that goes on: from where the one before stopped. What is taken up itself goes from nowhere to nowhere.
+    SELECT b.engagement_id, b.turn_id, a.path, b.path, b.at_ns, a.ended_ns, a.span_id, b.span_id
+    FROM (
+        SELECT
+            turn_id,
+            engagement_id,
+            lag(turn_id) OVER (PARTITION BY engagement_id, chain_id ORDER BY started_ns, turn_id) AS before_id
+        FROM turn_facts
+        WHERE chain_id IS NOT NULL
+    ) t
+    JOIN (
+        FROM placed
+        WHERE frame = ''
+        QUALIFY superstep = min(superstep) OVER (PARTITION BY engagement_id, turn_id)
+    ) b ON b.turn_id = t.turn_id AND b.engagement_id = t.engagement_id
+    JOIN (
+        FROM placed
+        WHERE frame = ''
+        QUALIFY superstep = max(superstep) OVER (PARTITION BY engagement_id, turn_id)
+    ) a ON a.turn_id = t.before_id AND a.engagement_id = t.engagement_id
+    WHERE a.status = 'completed'
+    AND a.superstep < b.superstep
+    AND (a.execution_id = b.execution_id) IS NOT TRUE
 )
 SELECT
-    b.engagement_id,
-    b.turn_id,
-    a.path AS from_step,
-    b.path AS to_step,
-    to_time(b.at_ns) AS occurred_at,
-    a.span_id AS from_step_id,
-    b.span_id AS to_step_id
-FROM placed a
-JOIN placed b
-    ON a.turn_id = b.turn_id
-    AND coalesce(a.parent_step_id, '') = coalesce(b.parent_step_id, '')
-    AND a.place + 1 = b.place;
+    engagement_id,
+    turn_id,
+    path AS from_step,
+    to_path AS to_step,
+    to_time(at_ns) AS occurred_at,
+    to_ms(ended_ns, at_ns) AS gap_ms,
+    span_id AS from_step_id,
+    to_id AS to_step_id
+FROM edges;
+
+CREATE OR REPLACE VIEW handoffs AS
+SELECT
+    engagement_id,
+    from_agent,
+    agent_name AS to_agent,
+    count(*) AS handoffs,
+    to_time(min(at_ns)) AS first_at,
+    to_time(max(at_ns)) AS last_at
+FROM (
+    SELECT
+        s.engagement_id,
+        s.agent_name,
+        s.at_ns,
+        lag(s.agent_name) OVER (
+            PARTITION BY s.engagement_id, coalesce(t.chain_id, s.turn_id)
+            ORDER BY t.started_ns, s.turn_id, s.at_ns, s.span_id
+        ) AS from_agent
+    FROM records s
+    -- Only what did the work itself: a step around others belongs to whoever it calls.
+    ANTI JOIN (
+        SELECT engagement_id, turn_id, parent_step_id FROM records WHERE kind = 'step' AND agent_name IS NOT NULL
+    ) i ON i.engagement_id = s.engagement_id AND i.turn_id = s.turn_id AND i.parent_step_id = s.span_id
+    JOIN turn_facts t ON t.turn_id = s.turn_id AND t.engagement_id = s.engagement_id
+    WHERE s.kind = 'step' AND s.agent_name IS NOT NULL
+)
+WHERE from_agent <> agent_name
+GROUP BY engagement_id, from_agent, agent_name;
+
+-- What the user of one engagement waited for: from each turn's last step back to what it had to wait for, the calls inside
+-- them, and the people between the turns.
+CREATE OR REPLACE MACRO critical_path(engagement_id) AS TABLE
+WITH RECURSIVE
+bounds AS (
+    SELECT min(f.first_ns) AS low_ns, max(f.last_ns) AS high_ns FROM turn_facts f WHERE f.engagement_id = engagement_id
+),
+mine AS (
+    SELECT
+        r.turn_id,
+        r.span_id,
+        r.parent_step_id,
+        r.name,
+        coalesce(r.path, r.name) AS path,
+        r.triggered_by::VARCHAR[] AS triggered_by,
+        r.started_ns,
+        r.ended_ns
+    FROM records r
+    WHERE r.engagement_id = engagement_id
+    AND r.kind = 'step'
+    AND r.at_ns BETWEEN (SELECT low_ns FROM bounds) AND (SELECT high_ns FROM bounds)
+    AND r.ended_ns >= r.started_ns
+),
+-- Every step with those around it and itself. UNION forgets repetitions, so a circle of parents ends.
+up AS (
+    SELECT m.turn_id, m.span_id, m.span_id AS around_id, 0 AS height FROM mine m
+    UNION
+    SELECT u.turn_id, u.span_id, m.parent_step_id, u.height + 1
+    FROM up u
+    JOIN mine m ON m.turn_id = u.turn_id AND m.span_id = u.around_id
+    WHERE m.parent_step_id IS NOT NULL AND u.height < 64
+),
+leaves AS (
+    SELECT m.*
+    FROM mine m
+    ANTI JOIN mine i ON i.turn_id = m.turn_id AND i.parent_step_id = m.span_id
+),
+-- A nested graph's first step was caused by what caused the step around it.
+causes AS (
+    SELECT l.turn_id, l.span_id, arg_min(m.triggered_by, u.height) AS triggered_by
+    FROM leaves l
+    JOIN up u ON u.turn_id = l.turn_id AND u.span_id = l.span_id
+    JOIN mine m ON m.turn_id = u.turn_id AND m.span_id = u.around_id
+    WHERE m.triggered_by IS NOT NULL
+    GROUP BY l.turn_id, l.span_id
+),
+caused AS (
+    SELECT l.turn_id, l.span_id, arg_max(b.span_id, row(b.ended_ns, b.span_id)) AS before_id
+    FROM leaves l
+    JOIN causes c ON c.turn_id = l.turn_id AND c.span_id = l.span_id
+    JOIN up u ON u.turn_id = l.turn_id AND list_contains(c.triggered_by, u.around_id)
+    JOIN leaves b ON b.turn_id = u.turn_id AND b.span_id = u.span_id
+    WHERE b.ended_ns <= l.started_ns
+    GROUP BY l.turn_id, l.span_id
+),
+-- Where nobody tells a cause, it is what ended last before.
+followed AS (
+    SELECT l.turn_id, l.span_id, arg_max(b.span_id, row(b.ended_ns, b.span_id)) AS before_id
+    FROM leaves l
+    JOIN leaves b ON b.turn_id = l.turn_id AND b.ended_ns <= l.started_ns AND b.span_id <> l.span_id
+    GROUP BY l.turn_id, l.span_id
+),
+walked AS (
+    SELECT l.turn_id, arg_max(l.span_id, row(l.ended_ns, l.span_id)) AS span_id FROM leaves l GROUP BY l.turn_id
+    UNION
+    SELECT w.turn_id, coalesce(c.before_id, f.before_id)
+    FROM walked w
+    LEFT JOIN caused c ON c.turn_id = w.turn_id AND c.span_id = w.span_id
+    LEFT JOIN followed f ON f.turn_id = w.turn_id AND f.span_id = w.span_id
+    WHERE coalesce(c.before_id, f.before_id) IS NOT NULL
+),
+on_path AS (
+    SELECT l.* FROM leaves l JOIN walked w ON w.turn_id = l.turn_id AND w.span_id = l.span_id
+),
+calls AS (
+    SELECT
+        r.turn_id,
+        r.step_id,
+        r.span_id,
+        CASE WHEN r.kind = 'tool' THEN 'tool_call' ELSE 'llm_call' END AS kind,
+        CASE WHEN r.kind = 'tool' THEN r.name ELSE coalesce(r.model, r.request_model) END AS name,
+        o.path,
+        greatest(r.started_ns, o.started_ns) AS started_ns,
+        least(r.ended_ns, o.ended_ns) AS ended_ns
+    FROM records r
+    JOIN on_path o ON o.turn_id = r.turn_id AND o.span_id = r.step_id
+    WHERE r.engagement_id = engagement_id
+    AND r.kind IN ('llm', 'embeddings', 'tool')
+    AND r.counted
+    AND r.at_ns BETWEEN (SELECT low_ns FROM bounds) AND (SELECT high_ns FROM bounds)
+    AND r.ended_ns >= r.started_ns
+    AND r.started_ns < o.ended_ns
+    AND r.ended_ns > o.started_ns
+),
+-- Of calls side by side the one that ended last made the step wait, then the last that had ended before it began.
+called AS (
+    SELECT c.turn_id, c.step_id, arg_max(c.span_id, row(c.ended_ns, c.span_id)) AS span_id
+    FROM calls c
+    GROUP BY c.turn_id, c.step_id
+    UNION
+    SELECT b.turn_id, b.step_id, b.span_id
+    FROM called w
+    JOIN (
+        SELECT a.turn_id, a.step_id, a.span_id AS after_id, arg_max(c.span_id, row(c.ended_ns, c.span_id)) AS span_id
+        FROM calls a
+        JOIN calls c
+            ON c.turn_id = a.turn_id AND c.step_id = a.step_id
+            AND c.ended_ns <= a.started_ns AND c.span_id <> a.span_id
+        GROUP BY ALL
+    ) b ON b.turn_id = w.turn_id AND b.step_id = w.step_id AND b.after_id = w.span_id
+),
+made AS (SELECT c.* FROM calls c SEMI JOIN called w ON w.turn_id = c.turn_id AND w.span_id = c.span_id),
+turns_in_order AS (
+    SELECT
+        f.turn_id,
+        f.started_ns,
+        max(f.ended_ns) OVER earlier AS before_ns,
+        arg_max(f.outcome, f.ended_ns) OVER earlier AS before_outcome,
+        arg_max(f.turn_id, f.ended_ns) OVER earlier AS before_id
+    FROM turn_facts f
+    WHERE f.engagement_id = engagement_id
+    WINDOW earlier AS (ORDER BY f.started_ns, f.turn_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+),
+parts AS (
+    SELECT m.turn_id, m.kind, m.name, m.path, m.started_ns, m.ended_ns, m.ended_ns - m.started_ns AS spent_ns, m.span_id
+    FROM made m
+    UNION ALL
+    SELECT
+        o.turn_id, 'step', o.name, o.path, o.started_ns, o.ended_ns,
+        o.ended_ns - o.started_ns - coalesce(c.spent_ns, 0), o.span_id
+    FROM on_path o
+    LEFT JOIN (
+        SELECT m.turn_id, m.step_id, sum(m.ended_ns - m.started_ns) AS spent_ns FROM made m GROUP BY ALL
+    ) c ON c.turn_id = o.turn_id AND c.step_id = o.span_id
+    UNION ALL
+    SELECT
+        t.before_id, 'wait', coalesce(w.label, w.step_name), w.path, t.before_ns, t.started_ns,
+        t.started_ns - t.before_ns, w.span_id
+    FROM turns_in_order t
+    LEFT JOIN (
+        SELECT q.turn_id, min_by(q, row(q.asked_ns, q.at_ns, q.span_id)) AS q FROM wait_facts q GROUP BY q.turn_id
+    ) a ON a.turn_id = t.before_id
+    LEFT JOIN LATERAL (
+        SELECT a.q['label'] AS label, a.q['step_name'] AS step_name, a.q['path'] AS path, a.q['span_id'] AS span_id
+    ) w ON true
+    WHERE t.before_outcome = 'paused' AND t.started_ns > t.before_ns
+)
+SELECT
+    row_number() OVER (ORDER BY p.started_ns, p.ended_ns DESC, p.kind = 'step' DESC, p.span_id) AS position,
+    p.turn_id,
+    p.kind,
+    p.name,
+    p.path,
+    to_time(p.started_ns) AS started_at,
+    to_time(p.ended_ns) AS ended_at,
+    p.spent_ns / 1e6 AS duration_ms,
+    p.spent_ns / nullif(sum(p.spent_ns) OVER (), 0) AS share,
+    p.span_id
+FROM parts p
+ORDER BY position;
 
 CREATE OR REPLACE VIEW graphs AS FROM graph_versions;
 

@@ -4,6 +4,3 @@ SELECT turn_id FROM differing_turns WHERE batch = @batch;
 
 CREATE OR REPLACE TEMP TABLE touched_traces AS
 SELECT DISTINCT trace_id FROM differing WHERE turn_id IS NULL AND @batch = 0;
-
-CREATE OR REPLACE TEMP TABLE touched_engagements AS
-SELECT DISTINCT engagement_id FROM turn_facts SEMI JOIN touched_turns USING (turn_id);

@@ -16,7 +16,7 @@ t AS (
     SELECT
         turn_id, engagement_id, trace_id, process_id, service_name, phase, status, name, goal, at_ns, started_ns, ended_ns,
         turn_kind, graph_version, on_thread, goals, user_id, session_id, conversation_id, metadata, error_type,
-        error_message, events
+        error_message, events, answers, resolution, origin_turn_id, origin_superstep
     FROM records
     SEMI JOIN touched_turns USING (turn_id)
     WHERE kind = 'turn' AND at_ns BETWEEN @low AND @high
@@ -48,6 +48,7 @@ left_at AS (
     FROM s
     GROUP BY turn_id
 ),
+noted AS (SELECT turn_id, at_ns, unnest(event_list(events)) AS event FROM t WHERE events IS NOT NULL),
 reached AS (
     SELECT turn_id, goal, coalesce(ended_ns, at_ns) AS ns
     FROM s
@@ -56,8 +57,24 @@ reached AS (
     SELECT turn_id, goal, coalesce(ended_ns, at_ns) FROM t WHERE goal IS NOT NULL
     UNION ALL
     SELECT turn_id, event.name, if(event.at_ns BETWEEN 0 AND 4611686018427387903, event.at_ns, at_ns)
-    FROM (SELECT turn_id, at_ns, unnest(event_list(events)) AS event FROM t WHERE events IS NOT NULL)
+    FROM noted
     WHERE event.kind = 'goal' AND event.name IS NOT NULL
+),
+-- A breakpoint waits at a step without being in it.
+breakpoints AS (
+    SELECT turn_id, min(json_extract_string(event.payload, '$.step')) AS place
+    FROM noted
+    WHERE event.kind = 'wait'
+    GROUP BY turn_id
+),
+marked AS (
+    SELECT turn_id, if(bool_or(is_given_up), 'gave_up', 'expired') AS mark
+    FROM (
+        SELECT turn_id, true AS is_given_up FROM noted WHERE event.kind = 'gave_up'
+        UNION ALL
+        SELECT turn_id, resolution = 'gave_up' FROM t WHERE resolution IN ('gave_up', 'expired')
+    )
+    GROUP BY turn_id
 ),
 goals AS (SELECT turn_id, arg_min(goal, row(ns, goal)) AS goal, min(ns) AS goal_ns FROM reached GROUP BY turn_id),
 sums AS (
@@ -106,8 +123,11 @@ SELECT
     coalesce(t.on_thread, false) AS on_thread,
     t.goals,
     g.goal,
-    g.goal_ns,
-    coalesce(l.failed, l.open, if(t.phase = 'end' AND t.status = 'paused', l.waiting, NULL), l.leaf) AS dropped_at,
+    -- A clock that runs ahead must not reach it after all is over.
+    least(g.goal_ns, u.last_ns) AS goal_ns,
+    coalesce(
+        l.failed, l.open, if(t.phase = 'end' AND t.status = 'paused', coalesce(l.waiting, b.place), NULL), l.leaf
+    ) AS dropped_at,
     t.user_id,
     t.session_id,
     t.conversation_id,
@@ -131,8 +151,15 @@ SELECT
     if(u.llm_calls = 0, 0, u.cache_write_tokens)::BIGINT AS cache_write_tokens,
     if(u.llm_calls = 0, 0, u.reasoning_tokens)::BIGINT AS reasoning_tokens,
     if(u.llm_calls = 0, 0, u.total_tokens)::BIGINT AS total_tokens,
-    if(u.llm_calls = 0, 0, u.cost_usd)::DOUBLE AS cost_usd
+    if(u.llm_calls = 0, 0, u.cost_usd)::DOUBLE AS cost_usd,
+    t.answers,
+    t.resolution,
+    t.origin_turn_id,
+    t.origin_superstep,
+    m.mark
 FROM sums u
 LEFT JOIN t ON t.turn_id = u.turn_id
 LEFT JOIN left_at l ON l.turn_id = u.turn_id
-LEFT JOIN goals g ON g.turn_id = u.turn_id;
+LEFT JOIN goals g ON g.turn_id = u.turn_id
+LEFT JOIN breakpoints b ON b.turn_id = u.turn_id
+LEFT JOIN marked m ON m.turn_id = u.turn_id;

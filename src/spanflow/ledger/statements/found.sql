@@ -25,12 +25,22 @@ SELECT DISTINCT r.trace_id
 FROM ledger.records r
 WHERE r.turn_id IS NULL AND r.rowid IN (SELECT origin FROM placed);
 
+-- A turn is judged beside the others of its engagement, whose ever that is.
+CREATE OR REPLACE TEMP TABLE touched_turns AS
+SELECT turn_id FROM chosen_turns
+UNION
+SELECT turn_id
+FROM ledger.turn_facts
+WHERE engagement_id IN (SELECT engagement_id FROM ledger.turn_facts SEMI JOIN chosen_turns USING (turn_id));
+
 CREATE OR REPLACE TEMP TABLE needed AS
 SELECT origin FROM placed
 UNION
 SELECT r.rowid
 FROM ledger.records r
+SEMI JOIN touched_turns USING (turn_id)
+UNION
+SELECT r.rowid
+FROM ledger.records r
 SEMI JOIN touched_traces USING (trace_id)
 WHERE r.turn_id IS NULL;
-
-CREATE OR REPLACE TEMP TABLE touched_turns AS SELECT DISTINCT turn_id FROM chosen_turns;

@@ -20,6 +20,9 @@ FROM old.partials WHERE NOT is_gone(engagement_id, turn_id, trace_id, span_id);
 INSERT INTO turn_facts BY NAME
 FROM old.turn_facts WHERE NOT is_gone(engagement_id, turn_id, NULL, NULL);
 
+INSERT INTO wait_facts BY NAME
+FROM old.wait_facts WHERE NOT is_gone(engagement_id, turn_id, NULL, NULL);
+
 -- A living process tells of a graph only once, and may yet run it.
 INSERT INTO graph_versions BY NAME
 FROM old.graph_versions

@@ -10,6 +10,8 @@ OR r.errors IS DISTINCT FROM if(
     coalesce(len(list_filter(event_list(r.events), lambda event: event.kind = 'error')), 0)
 )
 OR @different
+OR r.rowid IN (SELECT row_id FROM rejoined)
+OR (r.turn_id IS NULL AND (@rejoined_here))
 UNION
 SELECT t.number
 FROM chosen_turns t
@@ -29,6 +31,30 @@ JOIN (
         )
     )
 ) d ON d.turn_id = t.turn_id
+UNION
+SELECT t.number
+FROM chosen_turns t
+JOIN (
+    SELECT turn_id
+    FROM (
+        (
+            FROM wait_facts
+            EXCEPT ALL
+            FROM ledger.wait_facts SEMI JOIN touched_turns USING (turn_id)
+        )
+        UNION ALL
+        (
+            FROM ledger.wait_facts SEMI JOIN touched_turns USING (turn_id)
+            EXCEPT ALL
+            FROM wait_facts
+        )
+    )
+) d ON d.turn_id = t.turn_id
+UNION
+SELECT c.number
+FROM chosen c
+JOIN ledger.wait_facts w ON w.engagement_id = c.engagement_id
+WHERE w.turn_id NOT IN (SELECT turn_id FROM chosen_turns)
 UNION
 SELECT c.number
 FROM chosen c

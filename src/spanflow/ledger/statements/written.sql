@@ -21,4 +21,11 @@ SELECT DISTINCT engagement_id
 FROM turn_facts
 SEMI JOIN touched_turns USING (turn_id);
 
+-- Which chains they were in: who stays behind has lost a neighbour.
+CREATE OR REPLACE TEMP TABLE chains_before AS
+SELECT turn_id, chain_id
+FROM turn_facts
+SEMI JOIN touched_turns USING (turn_id)
+WHERE chain_id IS NOT NULL;
+
 DELETE FROM turn_facts WHERE turn_id IN (FROM touched_turns);

@@ -1,0 +1,23 @@
+-- The turns of those touched engagements in which anything was asked or answered.
+SELECT
+    row(f.engagement_id, f.conversation_id),
+    f.turn_id,
+    coalesce(f.chain_id, f.turn_id),
+    f.turn_kind,
+    CASE WHEN NOT f.is_open THEN f.outcome WHEN f.process_id IN (SELECT process_id FROM processes) THEN 'interrupted' END,
+    f.started_ns,
+    f.steps,
+    f.answers,
+    f.resolution,
+    f.ended_ns
+FROM turn_facts f
+SEMI JOIN touched_engagements t ON t.engagement_id = f.engagement_id
+WHERE f.engagement_id IN (
+    SELECT engagement_id FROM wait_facts SEMI JOIN touched_engagements USING (engagement_id)
+    UNION ALL
+    SELECT engagement_id
+    FROM turn_facts
+    SEMI JOIN touched_engagements USING (engagement_id)
+    WHERE answers IS NOT NULL OR resolved IS NOT NULL
+)
+ORDER BY f.engagement_id, f.conversation_id, f.started_ns, f.turn_id;
