@@ -278,3 +278,29 @@ def test_a_process_killed_inside_a_step(tmp_path: Path) -> None:
     ]
     assert ask(ledger, "SELECT outcome FROM turns") == [("interrupted",)]
     assert ask(ledger, "SELECT dropped_at FROM engagements") == [("b",)]
+
+
+@pytest.mark.parametrize("sampler", ["always_on", "always_off"])
+def test_litellm_in_a_process_of_its_own(tmp_path: Path, sampler: str) -> None:
+    code = """
+    import litellm
+    def nightly():
+        more = {"stream": True, "stream_options": {"include_usage": True}}
+        asked = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "x"}]}
+        litellm.completion(**asked, mock_response="hi")
+        list(litellm.completion(**asked, mock_response="hi", **more))
+    nightly()
+    """
+    ended = run(
+        tmp_path,
+        textwrap.dedent(code),
+        SPANFLOW_LEDGER="traces.duckdb",
+        SPANFLOW_INGEST="exit",
+        OTEL_TRACES_SAMPLER=sampler,
+        LITELLM_LOCAL_MODEL_COST_MAP="True",
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ask(
+        tmp_path / "traces.duckdb",
+        "SELECT caller, total_tokens, cost_usd > 0, engagement_id FROM llm_calls",
+    ) == [("app.nightly", 30, True, None), ("app.nightly", 9, True, None)]

@@ -91,10 +91,12 @@ USAGE_PREFIX: Final = "spanflow.usage."
 USAGE_LLM_CALLS: Final = "spanflow.usage.llm_calls"
 USAGE_TOTAL_TOKENS: Final = "spanflow.usage.total_tokens"
 USAGE_FLAGS: Final = "spanflow.usage.flags"
+USAGE_COST_USD: Final = "spanflow.usage.cost_usd"
 
 # Calls and payloads.
 CALL_STATUS: Final = "spanflow.call.status"
 CALL_ATTEMPT: Final = "spanflow.call.attempt"
+CALL_CALLER: Final = "spanflow.call.caller"
 PAYLOAD_TRUNCATED: Final = "spanflow.payload.truncated"
 PAYLOAD_ORIGINAL_SIZE: Final = "spanflow.payload.original_size"
 
@@ -111,3 +113,14 @@ LINK_LEFT_FROM: Final = "left_from"
 
 # Lineage: the one key in a run's configurable.
 LINEAGE_KEY: Final = "spanflow_engagement"
+
+# Metrics.
+METRIC_TURNS: Final = "spanflow.turns"
+METRIC_TURN_DURATION: Final = "spanflow.turn.duration"
+METRIC_STEP_DURATION: Final = "spanflow.step.duration"
+METRIC_WAIT_DURATION: Final = "spanflow.wait.duration"
+METRIC_USAGE_TOKENS: Final = "spanflow.usage.tokens"
+METRIC_USAGE_COST: Final = "spanflow.usage.cost"
+METRIC_INTERNAL_ERRORS: Final = "spanflow.internal.errors"
+GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 - a key
+INTERNAL_SITE: Final = "spanflow.internal.site"

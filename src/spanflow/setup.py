@@ -1,7 +1,7 @@
 """Switches spanflow on and off in a process, and brings home what was recorded when it ends.
 
 It holds the entry points, ``configure``, ``uninstrument``, ``flush`` and ``shutdown``. Starting
-costs next to nothing: hooks wait for LangChain or LangGraph to be imported, and only then are
+costs next to nothing: hooks wait for a framework to be imported, and only then are
 settings read, a journal named and an ingester started. Everything here is idempotent; nothing here
 raises but ``configure``.
 """
@@ -266,7 +266,11 @@ def _make_runtime() -> Runtime:
 
 def _release() -> None:
     """Unwrap everything and let go of the runtime."""
-    for name in ("spanflow.instrument.langgraph", "spanflow.instrument.fences"):
+    for name in (
+        "spanflow.instrument.langgraph",
+        "spanflow.instrument.fences",
+        "spanflow.instrument.litellm",
+    ):
         module = sys.modules.get(name)
         if module is not None:
             module.uninstall()
@@ -326,6 +330,25 @@ def _on_langgraph(_module: Any) -> None:
         langgraph.install(runtime)
 
 
+@guarded("setup.litellm")
+def _on_litellm(_module: Any) -> None:
+    """LiteLLM is there: make calls of its functions."""
+    runtime = _activate()
+    if runtime is not None:
+        from spanflow.instrument import litellm  # noqa: PLC0415 - LiteLLM is loaded by now
+
+        litellm.install(runtime)
+
+
+@guarded("setup.litellm_router")
+def _on_litellm_router(module: Any) -> None:
+    runtime = _activate()
+    if runtime is not None:
+        from spanflow.instrument import litellm  # noqa: PLC0415 - LiteLLM is loaded by now
+
+        litellm.install_router(runtime, module)
+
+
 _HOOKS: dict[str, Callable[[Any], Any]] = {
     "langchain_core.callbacks.manager": _on_callbacks,
     "langchain_core.language_models.chat_models": _fences(
@@ -338,6 +361,8 @@ _HOOKS: dict[str, Callable[[Any], Any]] = {
     "langchain_core.retrievers": _fences("BaseRetriever", "invoke", "ainvoke"),
     "langchain_core.embeddings.embeddings": _on_embeddings,
     "langgraph.pregel": _on_langgraph,
+    "litellm": _on_litellm,
+    "litellm.router": _on_litellm_router,
 }
 
 

@@ -23,6 +23,7 @@ VIEWS = (
 MACROS = {
     "status_history": "status_history('e1')",
     "critical_path": "critical_path('e1')",
+    "repriced": "repriced()",
     "waits": "waits()",
     "engagements": "engagements()",
 }

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 from opentelemetry import trace
-from opentelemetry.context import get_value
+from opentelemetry.context import create_key, get_value, set_value
 from opentelemetry.util.genai.handler import (  # pyright: ignore[reportMissingTypeStubs]
     TelemetryHandler,
 )
@@ -24,12 +24,14 @@ from opentelemetry.util.genai.utils import (  # pyright: ignore[reportMissingTyp
 
 from spanflow import semconv
 from spanflow.capture import redact
-from spanflow.capture.events import LONGEST_STATUS, told_by
+from spanflow.capture.caller import caller
+from spanflow.capture.events import LONGEST_STATUS, Event, Events, told_by
 from spanflow.capture.payload import Payload, clean, identifier, payload_of
 from spanflow.capture.records import usage_fields
 from spanflow.capture.runtime import SCOPE_NAME, Runtime, span_ids
+from spanflow.capture.usage import measure
 from spanflow.guard import diagnose, report
-from spanflow.tally import Call, Usage
+from spanflow.tally import Call, Totals, Usage
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -40,14 +42,21 @@ if TYPE_CHECKING:
     from spanflow.capture.redact import Redactor
     from spanflow.capture.scope import Scope
 
-__all__ = ["CallSpans", "OpenCall"]
+__all__ = ["CallSpans", "OpenCall", "enclosing"]
+
+_OPEN = create_key("spanflow-call")
 
 
 class OpenCall:
     """A call that has begun: its span, where it belongs, and what is known of it so far."""
 
     __slots__ = (
+        "_answered_by",
+        "_context",
+        "_events",
+        "_inner",
         "captures_content",
+        "ended",
         "fields",
         "first_token_ns",
         "invocation",
@@ -77,6 +86,11 @@ class OpenCall:
         self.scope = scope
         self.fields = fields
         self.first_token_ns: int | None = None
+        self.ended = False
+        self._events = Events()
+        self._inner: Totals | None = None
+        self._answered_by: tuple[str | None, str | None] = (None, None)
+        self._context = set_value(_OPEN, self, invocation.context)
         self.captures_content = invocation.should_capture_content
         if invocation.conversation_id is not None:
             # Taken from the context around: whoever put it there did not redact it.
@@ -88,6 +102,9 @@ class OpenCall:
         )
         parent = trace.get_current_span(context).get_span_context()
         self.parent_span_id = f"{parent.span_id:016x}" if parent.is_valid else None
+        if turn is None:
+            fields["caller"] = caller()
+            invocation.attributes[semconv.CALL_CALLER] = fields["caller"]
         if turn is not None and scope is not None:
             identity = dict(turn.identity_attributes)
             if scope.step is not None:
@@ -109,7 +126,32 @@ class OpenCall:
     @property
     def context(self) -> Context:
         """The OpenTelemetry context in which this call's own work belongs."""
-        return self.invocation.context
+        return self._context
+
+    def note(self, kind: str, payload: dict[str, Any]) -> None:
+        """Note something that happens while the call goes on, as an event of its span."""
+        event = Event(kind, kind, time.time_ns(), payload)
+        if self._events.add(event):
+            event.write(self.invocation.span)
+
+    def answered_inside(self, usage: Usage, provider: str | None, model: str | None) -> None:
+        """Learn of a call made within this one, and none of its own, who answered and what for."""
+        if self._inner is None:
+            self._inner = Totals()
+        self._inner.add(usage)
+        self._answered_by = (provider, model)
+
+    def say_who_answered(self, provider: str | None, model: str | None) -> None:
+        """Tell who served the call, and the model that answered, as far as that is known."""
+        told: Any = self.invocation
+        if provider is not None:
+            self.fields["provider"] = provider
+            told.attributes[semconv.GEN_AI_PROVIDER_NAME] = provider
+            asked: Any = getattr(told, "data", None)
+            if asked is not None:  # of inference only: what the conventions' own metrics say
+                asked.provider_name = provider
+        if model is not None:
+            told.response_model_name = self.fields["model"] = model
 
     def first_token(self) -> None:
         """Note that the first piece of a streamed answer arrived; later pieces change nothing."""
@@ -150,6 +192,11 @@ class OpenCall:
                 is not given.
             error_type: The type of a failure that was handed over as a result.
         """
+        if self.ended:
+            return
+        self.ended = True
+        if usage is not None and self._inner is not None:
+            usage = self._completed(usage, self._inner)
         if usage is not None and "refused" in usage.flags:
             diagnose(
                 "usage.refused",
@@ -161,6 +208,8 @@ class OpenCall:
             self.invocation.span.set_status(trace.Status(trace.StatusCode.ERROR))
         if usage is not None and usage.flags:
             self.invocation.attributes[semconv.USAGE_FLAGS] = list(usage.flags)
+        if usage is not None and usage.cost_usd is not None:
+            self.invocation.attributes[semconv.USAGE_COST_USD] = usage.cost_usd
         if status not in ("ok", "error"):
             self.invocation.attributes[semconv.CALL_STATUS] = status
         if (
@@ -181,28 +230,43 @@ class OpenCall:
         self._count(usage, ended_ns)
         self._write(usage, status, error_type, message, ended_ns)
 
+    def _completed(self, usage: Usage, inner: Totals) -> Usage:
+        """Return the usage with what calls within told and whoever reported this one did not."""
+        self.say_who_answered(*self._answered_by)
+        cost = usage.cost_usd
+        if cost is None and not inner.unpriced_calls:
+            cost = inner.cost_usd
+        if usage.known:
+            return dataclasses.replace(usage, cost_usd=cost)
+        told: Any = self.invocation
+        told.input_tokens, told.output_tokens = inner.input_tokens, inner.output_tokens
+        return Usage.of(**{**inner.as_dict(), "cost_usd": cost}, flags=usage.flags)
+
     def _count(self, usage: Usage | None, ended_ns: int) -> None:
-        if self.scope is None or self.scope.turn is None:
-            return
-        owner = self.scope.step or self.scope.turn
+        turn = self.scope.turn if self.scope is not None else None
+        step = self.scope.step if self.scope is not None else None
+        owner = step or turn
         is_tool = self.kind == "tool"
         call = Call(
             span_id=self.span_id,
             parent_span_id=None if is_tool else self.parent_span_id,
             scope=SCOPE_NAME,
-            step_id=self.scope.step.span_id if self.scope.step is not None else None,
+            step_id=step.span_id if step is not None else None,
             model=self.fields.get("name" if is_tool else "model"),
             response_id=self.fields.get("call_id" if is_tool else "response_id"),
             started_ns=self.started_ns,
             ended_ns=ended_ns,
             usage=usage or Usage(),
         )
-        if usage is not None:
+        if owner is None:
+            if usage is not None:
+                measure([call])
+        elif usage is not None:
             owner.calls.add(call)
-            return
-        if is_tool:
-            owner.calls.add_tool(call)
-        owner.calls.add_parent(self.span_id, self.parent_span_id)
+        else:
+            if is_tool:
+                owner.calls.add_tool(call)
+            owner.calls.add_parent(self.span_id, self.parent_span_id)
 
     def _write(
         self,
@@ -234,6 +298,7 @@ class OpenCall:
             record |= usage_fields(usage)
         if self.first_token_ns is not None:
             record["time_to_first_token_ms"] = (self.first_token_ns - self.started_ns) / 1e6
+        record["events"] = self._events.as_records()
         if error_type is not None:
             record["error_type"] = error_type
         if message is not None:
@@ -333,6 +398,12 @@ class CallSpans:
             context=context,
             fields={"operation": "retrieval", "name": name},
         )
+
+
+def enclosing() -> OpenCall | None:
+    """Return the innermost call of ours that is going on around the running code."""
+    call = get_value(_OPEN)
+    return call if isinstance(call, OpenCall) and not call.ended else None
 
 
 def _redact_inner(invocation: GenAIInvocation) -> None:

@@ -76,6 +76,7 @@ _SHARED_FIELDS = {
     semconv.TURN_ID: "turn_id",
     semconv.STEP_ID: "step_id",
     semconv.ERROR_TYPE: "error_type",
+    semconv.CALL_CALLER: "caller",
 }
 _READ = {
     "engagement_id": identifier,
@@ -119,6 +120,7 @@ _NOT_REPEATED = {
     semconv.CALL_ATTEMPT,
     semconv.USAGE_TOTAL_TOKENS,
     semconv.USAGE_FLAGS,
+    semconv.USAGE_COST_USD,
     *_SHARED_FIELDS,
 }
 

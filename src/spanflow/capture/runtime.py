@@ -1,4 +1,4 @@
-"""What every capture needs at hand: the tracer, the journal, the settings, and ids.
+"""What every capture needs at hand: the tracer, the journal, the meters, the settings, and ids.
 
 It is made once by ``setup`` and read everywhere; it opens no file and starts no thread itself.
 """
@@ -12,6 +12,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
+
+from spanflow.capture.metering import meters
+from spanflow.guard import report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,9 +41,15 @@ class Runtime:
         self.payload_bytes = settings.payload_bytes
         self.known_graphs: set[str] = set()
         self.service_name: str | None = None
+        self.meters = meters()
 
     def record(self, record: Mapping[str, Any]) -> None:
-        """Append one record to the journal, where there is one; never raises."""
+        """Measure what a record tells, and append it to the journal, where there is one."""
+        if self.meters is not None:
+            try:
+                self.meters.saw(record)
+            except Exception as error:  # noqa: BLE001 - somebody's metrics
+                report("runtime.metering", error)
         if self.journal is not None:
             self.journal.append(record)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from spanflow.capture.step import Step
     from spanflow.capture.turn import Turn
 
-__all__ = ["OFF", "Scope", "current", "find", "live", "nearest", "turns"]
+__all__ = ["OFF", "Scope", "current", "find", "live", "nearest", "standing", "turns"]
 
 
 class Scope:
@@ -77,4 +77,19 @@ def live() -> Scope | None:
     scope = current.get()
     if scope is None or scope.turn is None or scope.turn.ended:
         return None
+    return scope
+
+
+def standing() -> Scope | None:
+    """Return the scope that a call begun here belongs to, or None outside every turn.
+
+    A task that outlived its turn is part of it only in what it does in that turn's trace.
+    """
+    scope = current.get()
+    if scope is None or scope.turn is None:
+        return None
+    if scope.turn.ended:
+        around = trace.get_current_span().get_span_context()
+        if around.is_valid and f"{around.trace_id:032x}" != scope.turn.trace_id:
+            return None
     return scope

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from spanflow import semconv
+from spanflow.capture.metering import meters
+from spanflow.guard import report
 from spanflow.tally import Totals, judge
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from spanflow.tally import Call
 
-__all__ = ["CallLog", "usage_attributes"]
+__all__ = ["CallLog", "measure", "usage_attributes"]
 
 _MOST_PARENTS = 10_000
 """Parents remembered of others' spans in one place; past that, nesting is left to the ledger."""
@@ -92,6 +94,7 @@ class CallLog:
         """
         calls = self._calls.counted(self._parents)
         tools = self._tools.counted({})
+        measure(calls)
         for totals in into:
             for call in calls:
                 totals.add(call.usage)
@@ -105,6 +108,17 @@ class CallLog:
         for reported, settled in ((self._calls, calls), (self._tools, tools)):
             if len(reported.settled) < _MOST_SETTLED:
                 reported.settled += settled
+
+
+def measure(calls: list[Call]) -> None:
+    """Measure what calls that count have spent."""
+    found = meters()
+    try:
+        if found is not None:
+            for call in calls:
+                found.spent(call)
+    except Exception as error:  # noqa: BLE001 - somebody's metrics
+        report("usage.metering", error)
 
 
 def usage_attributes(totals: Totals) -> dict[str, AttributeValue]:

@@ -13,6 +13,7 @@ from spanflow.cli import (
     export,
     ingest,
     ls,
+    prices,
     reconcile,
     retention,
     run_program,
@@ -45,6 +46,7 @@ app.command(
 )(run_program.run_program)
 app.command("purge")(retention.purge_engagements)
 app.command("forget")(retention.forget_engagements)
+app.add_typer(prices.app, name="prices", help="What models cost, from when on.")
 app.command("audit")(audit.audit_engagements)
 app.command("reconcile")(reconcile.reconcile_usage)
 app.command("doctor")(doctor.examine_ledger)

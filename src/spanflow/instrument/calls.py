@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import BaseCallbackHandler
 from opentelemetry import context as otel_context
-from opentelemetry import trace
 
 from spanflow.capture import scope as scopes
 from spanflow.capture.call import CallSpans, OpenCall
@@ -66,15 +65,10 @@ def place_of(parent_run_id: UUID | None) -> Place | None:
         known = places.get(parent_run_id)
         if known is not None:
             return known
-    scope = scopes.current.get()
+    scope = scopes.standing()
     if scope is None or scope.turn is None:
         return None
     context = scope.step.context if scope.step is not None else scope.turn.context
-    if scope.turn.ended:
-        current = otel_context.get_current()
-        around = trace.get_current_span(current).get_span_context()
-        if around.is_valid and f"{around.trace_id:032x}" != scope.turn.trace_id:
-            return None
     return Place(scope, context)
 
 

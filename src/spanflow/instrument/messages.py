@@ -20,6 +20,7 @@ from opentelemetry.util.genai.types import (  # pyright: ignore[reportMissingTyp
 
 from spanflow import semconv
 from spanflow.capture.payload import clean, fitted, jsonable, payload_of
+from spanflow.capture.providers import provider_name
 from spanflow.tally import Usage
 
 if TYPE_CHECKING:
@@ -30,25 +31,12 @@ if TYPE_CHECKING:
 __all__ = [
     "describe_request",
     "describe_response",
+    "keep_on_record",
     "model_attribute",
     "model_of",
     "provider_of",
     "provider_of_class",
 ]
-
-_PROVIDERS = {
-    "azure": "azure.ai.openai",
-    "azure_openai": "azure.ai.openai",
-    "google_genai": "gcp.gemini",
-    "google_vertexai": "gcp.vertex_ai",
-    "amazon_bedrock": "aws.bedrock",
-    "bedrock": "aws.bedrock",
-    "bedrock_converse": "aws.bedrock",
-    "mistral": "mistral_ai",
-    "xai": "x_ai",
-    "ibm": "ibm.watsonx.ai",
-}
-"""LangChain's provider names where the GenAI conventions have another."""
 
 _ROLES = {"human": "user", "ai": "assistant", "AIMessageChunk": "assistant"}
 
@@ -57,7 +45,7 @@ def provider_of(serialized: dict[str, Any] | None, metadata: dict[str, Any] | No
     """Return ``gen_ai.provider.name`` for a model call, as far as LangChain tells."""
     told = (metadata or {}).get("ls_provider")
     if isinstance(told, str) and told:
-        return _PROVIDERS.get(told, clean(told))
+        return provider_name(told)
     path = (serialized or {}).get("id")
     return clean(_listed(path)[-1]).lower() if isinstance(path, list) and path else "unknown"
 
@@ -65,8 +53,7 @@ def provider_of(serialized: dict[str, Any] | None, metadata: dict[str, Any] | No
 def provider_of_class(kind: type) -> str:
     """Return a provider's name from where its class lives: ``langchain_openai`` → ``openai``."""
     package = kind.__module__.partition(".")[0]
-    name = package.removeprefix("langchain_")
-    return _PROVIDERS.get(name, clean(name))
+    return provider_name(package.removeprefix("langchain_"))
 
 
 def model_of(metadata: dict[str, Any] | None, params: dict[str, Any]) -> str | None:
@@ -107,7 +94,7 @@ def describe_request(call: OpenCall, inputs: list[Any], params: dict[str, Any], 
     invocation.input_messages = [
         InputMessage(_role(m), _parts(m, limit)) for m in _listed(inputs[0])
     ]
-    _keep_on_record(call, semconv.GEN_AI_INPUT_MESSAGES, invocation.input_messages, limit)
+    keep_on_record(call, semconv.GEN_AI_INPUT_MESSAGES, invocation.input_messages, limit)
 
 
 def describe_response(call: OpenCall, response: Any, limit: int) -> Usage:
@@ -148,7 +135,7 @@ def describe_response(call: OpenCall, response: Any, limit: int) -> Usage:
             )
             for g in generations
         ]
-        _keep_on_record(call, semconv.GEN_AI_OUTPUT_MESSAGES, invocation.output_messages, limit)
+        keep_on_record(call, semconv.GEN_AI_OUTPUT_MESSAGES, invocation.output_messages, limit)
     return usage
 
 
@@ -221,7 +208,8 @@ def _parts(message: Any, limit: int) -> list[MessagePart]:
     return parts
 
 
-def _keep_on_record(call: OpenCall, key: str, messages: list[Any], limit: int) -> None:
+def keep_on_record(call: OpenCall, key: str, messages: list[Any], limit: int) -> None:
+    """Keep what was said under `key` in the record's attributes, cut to `limit` bytes."""
     kept = fitted([_plain(m) for m in messages], limit)
     value: Any = kept.text if kept.truncated else orjson.loads(kept.text)
     attributes = call.fields.setdefault("attributes", {})

@@ -89,6 +89,7 @@ COMPUTED = (
     "used_reasoning_tokens",
     "used_total_tokens",
     "used_cost_usd",
+    "priced_usd",
 )
 """The columns of a row that depend on the other rows of its turn."""
 

@@ -57,6 +57,7 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("USE recount")
     for _, script in migrations():
         connection.execute(script)
+    connection.execute("INSERT INTO prices BY NAME FROM ledger.prices")
     connection.execute("ALTER TABLE records ADD COLUMN origin BIGINT")
 
 

@@ -117,7 +117,7 @@ USAGE: Final = {
         "llm.usage.reasoning_tokens",
         "llm.token_count.completion_details.reasoning",
     ),
-    "cost_usd": ("gen_ai.cost.total_cost", "llm.cost.total"),
+    "cost_usd": (semconv.USAGE_COST_USD, "gen_ai.cost.total_cost", "llm.cost.total"),
 }
 
 TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"

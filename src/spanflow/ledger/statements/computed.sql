@@ -1,4 +1,4 @@
--- `step_names` and `spent`: what a row's columns are computed from beside its verdict; `computed`: these columns, for every
+-- `step_names`, `priced` and `spent`: what a row's columns are computed from beside its verdict; `computed`: these columns, for every
 -- row of the touched turns.
 CREATE OR REPLACE TEMP TABLE step_names AS
 SELECT
@@ -11,6 +11,23 @@ SELECT
 FROM turn_rows
 WHERE kind = 'step'
 GROUP BY grp, span_id;
+
+CREATE OR REPLACE TEMP TABLE priced AS
+SELECT
+    grp,
+    trace_id,
+    span_id,
+    usd_at(rates, input_tokens, produced_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens) AS usd
+FROM (
+    SELECT
+        *,
+        if(kind = 'embeddings', coalesce(output_tokens, 0), output_tokens) AS produced_tokens,
+        rates_for(
+            coalesce(model, request_model), provider, to_time(coalesce(started_ns, ended_ns, 0))::DATE, input_tokens
+        ) AS rates
+    FROM turn_rows
+    WHERE kind IN ('llm', 'embeddings') AND cost_usd IS NULL AND EXISTS (FROM prices)
+);
 
 CREATE OR REPLACE TEMP TABLE spent AS
 WITH RECURSIVE
@@ -26,13 +43,14 @@ calls AS (
         t.reasoning_tokens,
         t.total_tokens,
         -- Decimal: a sum of floats would depend on the order of its rows.
-        t.cost_usd::DECIMAL(38, 15) AS cost_usd,
+        coalesce(t.cost_usd, m.usd)::DECIMAL(38, 15) AS cost_usd,
         coalesce(
             t.input_tokens, t.output_tokens, t.total_tokens, t.cache_read_tokens, t.cache_write_tokens,
             t.reasoning_tokens
         ) IS NULL AS is_unknown
     FROM turn_rows t
     LEFT JOIN verdicts v ON v.grp = t.grp AND v.span_id = t.span_id
+    LEFT JOIN priced m ON m.grp = t.grp AND m.trace_id = t.trace_id AND m.span_id = t.span_id
     WHERE t.kind IN ('llm', 'embeddings', 'tool') AND coalesce(v.counted, true)
 ),
 -- Every nested step with every step around it. UNION forgets repetitions, so a circle of parents ends.
@@ -90,8 +108,10 @@ SELECT
         AS used_reasoning_tokens,
     CASE WHEN j.kind = 'step' THEN if(coalesce(p.llm_calls, 0) = 0, 0, p.total_tokens) END::BIGINT
         AS used_total_tokens,
-    CASE WHEN j.kind = 'step' THEN if(coalesce(p.llm_calls, 0) = 0, 0, p.cost_usd) END::DOUBLE AS used_cost_usd
+    CASE WHEN j.kind = 'step' THEN if(coalesce(p.llm_calls, 0) = 0, 0, p.cost_usd) END::DOUBLE AS used_cost_usd,
+    m.usd AS priced_usd
 FROM turn_rows j
 LEFT JOIN verdicts v ON v.grp = j.grp AND v.span_id = j.span_id
 LEFT JOIN step_names s ON s.grp = j.grp AND s.step_id = j.step_id
-LEFT JOIN spent p ON p.grp = j.grp AND p.step_id = j.span_id;
+LEFT JOIN spent p ON p.grp = j.grp AND p.step_id = j.span_id
+LEFT JOIN priced m ON m.grp = j.grp AND m.trace_id = j.trace_id AND m.span_id = j.span_id;

@@ -6,7 +6,7 @@ r AS NOT MATERIALIZED (
     SELECT
         turn_id, engagement_id, trace_id, span_id, process_id, service_name, kind, phase, status, name, path, goal, step_id,
         parent_step_id, at_ns, ended_ns, counted, errors, input_tokens, output_tokens, cache_read_tokens,
-        cache_write_tokens, reasoning_tokens, total_tokens, cost_usd
+        cache_write_tokens, reasoning_tokens, total_tokens, coalesce(cost_usd, priced_usd) AS cost_usd
     FROM records
     SEMI JOIN touched_turns USING (turn_id)
     WHERE at_ns BETWEEN @low AND @high

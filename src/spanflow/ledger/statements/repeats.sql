@@ -5,7 +5,8 @@ SELECT
     r.rowid AS row_id, j.first_id, j.place, j.chain_id, j.is_fork, r.turn_id, r.trace_id, r.span_id, r.step_id,
     r.parent_step_id, r.kind, if(r.phase = 'end', r.status, 'running') AS ended_as, r.at_ns,
     if(r.phase = 'end', coalesce(r.ended_ns, r.at_ns), NULL) AS over_ns, coalesce(r.path, r.name, '') AS path, r.visit,
-    r.execution_id, r.attempt, r.attempts, r.counted, r.total_tokens, r.cost_usd, @rejoined_columns
+    r.execution_id, r.attempt, r.attempts, r.counted, r.total_tokens,
+    coalesce(r.cost_usd, r.priced_usd) AS cost_usd, @rejoined_columns
 FROM records r
 JOIN joined_turns j ON j.turn_id = r.turn_id
 WHERE r.at_ns BETWEEN @low AND @high;

@@ -32,6 +32,41 @@ CREATE OR REPLACE MACRO reason_of(status, last_outcome, last_mark) AS
         ELSE 'left'
     END;
 
+-- The rates for a call, or null: those set by hand before all others, a provider's own before everybody's, the newest
+-- before the older, and of these the highest step that the call's input is above.
+CREATE OR REPLACE MACRO rates_for(of_model, of_provider, on_day, given) AS (
+    SELECT arg_max(
+        {
+            'input': p.input_usd_per_million, 'output': p.output_usd_per_million,
+            'cache_read': p.cache_read_usd_per_million, 'cache_write': p.cache_write_usd_per_million,
+            'reasoning': coalesce(p.reasoning_usd_per_million, p.output_usd_per_million)
+        },
+        row(p.source = 'set', p.provider IS NOT NULL, p.valid_from, p.above_input_tokens)
+    )
+    FROM prices p
+    WHERE p.model = of_model
+    AND (p.provider IS NULL OR p.provider = of_provider)
+    AND p.valid_from <= on_day
+    AND (p.above_input_tokens = 0 OR p.above_input_tokens < given)
+);
+-- What some tokens cost: nothing where there are none, unknown where nobody told their rate. Exact: no more than thirteen
+-- digits of tokens, and sixteen behind the point of what one costs.
+CREATE OR REPLACE MACRO tokens_usd(tokens, usd_per_million) AS
+    CASE WHEN tokens = 0 THEN 0::DECIMAL(38, 16)
+        WHEN tokens > 0
+            THEN TRY_CAST(tokens AS DECIMAL(13, 0)) * (usd_per_million * 0.000001::DECIMAL(7, 6))::DECIMAL(25, 16)
+    END;
+-- What a call costs at some rates. Cached tokens are part of the input and reasoning is part of the output, each at a rate
+-- of its own; numbers that contradict that have no price.
+CREATE OR REPLACE MACRO usd_at(rates, given, produced, cache_read, cache_write, reasoning) AS
+    CASE WHEN rates IS NOT NULL THEN
+        tokens_usd(given::HUGEINT - coalesce(cache_read, 0) - coalesce(cache_write, 0), rates['input'])
+        + tokens_usd(coalesce(cache_read, 0), rates['cache_read'])
+        + tokens_usd(coalesce(cache_write, 0), rates['cache_write'])
+        + tokens_usd(produced::HUGEINT - coalesce(reasoning, 0), rates['output'])
+        + tokens_usd(coalesce(reasoning, 0), rates['reasoning'])
+    END::DOUBLE;
+
 CREATE OR REPLACE VIEW turns AS
 SELECT
     engagement_id,
@@ -436,7 +471,8 @@ SELECT
     cache_write_tokens,
     reasoning_tokens,
     total_tokens,
-    cost_usd,
+    coalesce(cost_usd, priced_usd) AS cost_usd,
+    CASE WHEN coalesce(cost_usd, priced_usd) IS NOT NULL THEN cost_usd IS NOT NULL END AS cost_reported,
     usage_flags::VARCHAR[] AS usage_flags,
     counted,
     not_counted_because,
@@ -460,6 +496,38 @@ SELECT
     at_ns AS occurred_ns
 FROM records
 WHERE kind IN ('llm', 'embeddings');
+
+-- Every call at the rates of its own day, or of another: what it cost beside what it would have cost.
+CREATE OR REPLACE MACRO repriced(on_day := NULL) AS TABLE
+SELECT
+    engagement_id,
+    turn_id,
+    step_id,
+    provider,
+    model,
+    counted,
+    to_time(started_ns) AS started_at,
+    coalesce(cost_usd, priced_usd) AS cost_usd,
+    CASE WHEN coalesce(cost_usd, priced_usd) IS NOT NULL THEN cost_usd IS NOT NULL END AS cost_reported,
+    usd_at(
+        rates,
+        input_tokens,
+        CASE WHEN kind = 'embeddings' THEN coalesce(output_tokens, 0) ELSE output_tokens END,
+        cache_read_tokens,
+        cache_write_tokens,
+        reasoning_tokens
+    ) AS repriced_usd,
+    trace_id,
+    span_id
+FROM (
+    SELECT
+        *,
+        rates_for(
+            coalesce(model, request_model), provider, coalesce(on_day::DATE, to_time(at_ns)::DATE), input_tokens
+        ) AS rates
+    FROM records
+    WHERE kind IN ('llm', 'embeddings')
+);
 
 CREATE OR REPLACE VIEW tool_calls AS
 SELECT
@@ -505,7 +573,8 @@ SELECT
             THEN json_object('arguments', arguments, 'result', result, 'status', status, 'error_type', error_type)
         ELSE json_object(
             'operation', operation, 'input_tokens', input_tokens, 'output_tokens', output_tokens,
-            'total_tokens', total_tokens, 'cost_usd', cost_usd, 'status', status, 'error_type', error_type
+            'total_tokens', total_tokens, 'cost_usd', coalesce(cost_usd, priced_usd), 'status', status,
+            'error_type', error_type
         )
     END AS payload,
     trace_id,
@@ -528,10 +597,12 @@ SELECT
     CASE WHEN event.at_ns BETWEEN 0 AND 4611686018427387903 THEN event.at_ns ELSE at_ns END,
     at_ns
 FROM (
-    SELECT engagement_id, turn_id, step_id, trace_id, span_id, at_ns, unnest(event_list(events)) AS event
+    SELECT kind, engagement_id, turn_id, step_id, trace_id, span_id, at_ns, unnest(event_list(events)) AS event
     FROM records
-    WHERE kind IN ('turn', 'step', 'workflow') AND events IS NOT NULL
-);
+    WHERE kind IN ('turn', 'step', 'workflow', 'llm', 'embeddings') AND events IS NOT NULL AND counted IS NOT false
+)
+-- On calls only what is ours to tell: an error of a call is its step's.
+WHERE kind IN ('turn', 'step', 'workflow') OR event.kind IN ('retry', 'fallback', 'cache.hit');
 
 CREATE OR REPLACE MACRO waits(as_of := NULL) AS TABLE
 SELECT
