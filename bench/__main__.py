@@ -34,18 +34,23 @@ def main() -> None:
         table.add_column(title, no_wrap=True, justify="right" if at else "left")
     with tempfile.TemporaryDirectory(prefix="spanflow-bench-") as name:
         folder = Path(name)
-        for mode in ("sync", "async"):
-            console.print(f"ten empty nodes in a chain, {mode} …")
+        for mode, what, most in (
+            ("sync", "one step, sync", 100),
+            ("async", "one step, async", 100),
+            ("model", "one call, LangChain", None),
+            ("litellm", "one call, LiteLLM", None),
+        ):
+            console.print(f"{what} (ten in a run) …")
             it = overhead.measure(mode, 80 if options.quick else 400, folder)
             table.add_row(
-                f"one step, {mode}",
+                what,
                 f"{statistics.median(it.bare):.0f} µs",
                 f"{statistics.median(it.spanflow):.0f} µs",
                 f"{it.added_us:.0f} µs",
                 f"{it.floor_added_us:.0f} µs",
                 f"{it.ratio:.2f}",
                 f"{it.added_us / max(it.floor_added_us, 0.1):.1f}",
-                _target(it.added_us, 100),
+                _target(it.added_us, most) if most else "",
             )
         console.print("the journal …")
         usual_us, worst_us = append.measure(5_000 if options.quick else 50_000, folder)

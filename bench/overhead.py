@@ -1,4 +1,4 @@
-"""Added time per step: one chain bare, with plain SDK spans and with spanflow, block by block."""
+"""Added time per step or call: bare, with plain SDK spans and with spanflow, block by block."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RUNS_A_BLOCK = 5
 
 @dataclass(frozen=True)
 class Overhead:
-    """Microseconds per step of each contender, one figure a block, in the order of blocks."""
+    """Microseconds per step or call of each contender, one figure a block, in their order."""
 
     bare: list[float]
     floor: list[float]
@@ -42,7 +42,7 @@ class Overhead:
 
     @property
     def ratio(self) -> float:
-        """How much longer a step takes than in the bare graph."""
+        """How much longer a step or call takes than in the bare graph."""
         return _median_of(self.spanflow, self.bare, operator.truediv)
 
 
@@ -58,7 +58,7 @@ def measure(mode: str, blocks: int, folder: Path) -> Overhead:
     """Run every contender once a block, in random order.
 
     Args:
-        mode: `sync` or `async`.
+        mode: `sync` or `async` steps, or calls of a `model` or of `litellm`.
         blocks: How many blocks of a few runs each contender makes.
         folder: Where the ledger goes.
     """

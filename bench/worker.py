@@ -13,7 +13,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from bench.chain import build
+from bench import calls, chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,12 @@ def prepare(contender: str) -> None:
 def runner(contender: str, mode: str) -> Callable[[int], list[int]]:
     """Return a function that makes `n` runs and gives the nanoseconds of each."""
     asynchronous = mode == "async"
-    graph: Any = build(asynchronous=asynchronous, with_spans=contender == "floor")
+    with_spans = contender == "floor"
+    graph: Any = (
+        calls.build(mode, with_spans=with_spans)
+        if mode in ("model", "litellm")
+        else chain.build(asynchronous=asynchronous, with_spans=with_spans)
+    )
     start: Any = {"n": 0}
 
     def run(n: int) -> list[int]:

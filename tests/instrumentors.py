@@ -99,7 +99,7 @@ GRAPH = (
     Beside(
         "LiteLLM",
         (LITELLM,),
-        frozenset({"litellm"}),
+        frozenset({_US, "litellm"}),
         app="litellm_app.py",
         # It makes its spans in a thread of its own, as often as not after the step has ended.
         conflicts=frozenset({"late_span"}),

@@ -98,9 +98,9 @@ def test_the_demo_prints_what_is_shown(demo):
 
 def test_other_commands_print_what_is_shown(demo):
     folder, _ = demo
-    listed = _run(["spanflow", "ls", "--limit", "4"], folder)
-    assert len(listed.splitlines()) == len(_console("spanflow ls --limit 4"))
-    assert listed.splitlines()[0].split() == _console("spanflow ls --limit 4")[0].split()
+    listed = _run(["spanflow", "ls", "--limit", "2"], folder)
+    assert len(listed.splitlines()) == len(_console("spanflow ls --limit 2"))
+    assert listed.splitlines()[0].split() == _console("spanflow ls --limit 2")[0].split()
 
     [shown] = [text for text in _of_kind("console") if text.startswith("$ spanflow show")]
     newest = json.loads(_run(["spanflow", "ls", "--limit", "1", "--json"], folder))[0]
