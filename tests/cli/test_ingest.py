@@ -93,8 +93,13 @@ def test_other_ledgers_are_taken(spanflow, ledger, tmp_path):
     )
     spans = str(row["n"])
     assert answer.lines[1].split()[-4:] == ["ledger", spans, spans, "0"]
-    lists = [spanflow("ls", "--ledger", one, "--json").out for one in (ledger, target)]
-    assert lists[0] == lists[1]
+    lists = [json.loads(spanflow("ls", "--ledger", one, "--json").out) for one in (ledger, target)]
+    for known, taken in zip(*lists, strict=True):
+        # Nobody here sees the other's process: after a long silence what it left open is over.
+        if known["status"] == "active":
+            assert taken["status"] == "interrupted"
+        else:
+            assert taken == known
     itself = spanflow("ingest", target, "--ledger", target)
     assert itself.code == 1
     assert "itself" in itself.err
