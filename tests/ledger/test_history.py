@@ -101,6 +101,26 @@ def test_time_that_turns_share_counts_once(ledger, make):
     assert tuple(row.values()) == (10 + 150 + 10, 90 + 50)
 
 
+def test_a_turn_that_died_is_no_time_that_somebody_waited(ledger, make):
+    make.write(
+        ledger,
+        [
+            make.turn(1, until=10, status="paused", on_thread=True),
+            make.step(2, "ask", turn=1, until=10, status="waiting"),
+            make.turn(11, phase="start", at=100, turn_kind="resume", answers=["*"]),
+            make.step(12, "ask", turn=11, at=100, until=130),
+        ],
+    )
+    make.close(ledger)
+    make.write(ledger, [make.turn(21, at=300, until=310, turn_kind="retry")])
+    [row] = make.ask(ledger, "SELECT working_ms, waiting_ms FROM engagements")
+    assert tuple(row.values()) == (10 + 30 + 10, 90)
+    [row] = make.ask(
+        ledger, "SELECT sum(duration_ms) AS ms FROM critical_path('e1') WHERE kind = 'wait'"
+    )
+    assert row["ms"] == 90
+
+
 TURNS = st.lists(
     st.fixed_dictionaries(
         {

@@ -251,7 +251,7 @@ def recorded(make, journey):
                     if call == "llm"
                     else make.tool(span, step, **made)
                 )
-                cut = calls_before >= 0 and status_before in ("failed", "cancelled", None)
+                cut = calls_before >= 0 and status_before != "waiting"
                 replayed = status_before == "waiting" and place < calls_before
                 wanted[make.ident(span)] = (
                     "fork"

@@ -91,7 +91,7 @@ class Meters:
         )
         self._names, self._paths, self._models = _Values(), _Values(), _Values()
         self._paused: OrderedDict[str, int] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may close an abandoned run in here
 
     def saw(self, record: Mapping[str, Any]) -> None:
         """Measure what a record says has ended."""

@@ -151,7 +151,11 @@ WITH begun AS (
         p.process_id IS NOT NULL AND f.is_open AND f.last_ns <= instant_ns AS interrupted_then,
         -- Nobody sees such a process die, so its silence decides.
         p.process_id IS NULL AND n.process_id IS NOT NULL AND f.is_open AS unseen,
-        CASE WHEN NOT f.is_open AND f.ended_ns <= instant_ns THEN f.ended_ns END AS over_ns
+        -- One whose process died was over with its last sign of life.
+        CASE
+            WHEN NOT f.is_open AND f.ended_ns <= instant_ns THEN f.ended_ns
+            WHEN p.process_id IS NOT NULL AND f.is_open AND f.last_ns <= instant_ns THEN f.last_ns
+        END AS over_ns
     FROM turn_facts f
     SEMI JOIN (SELECT unnest(ids) AS engagement_id) USING (engagement_id)
     LEFT JOIN processes p ON p.process_id = f.process_id
@@ -164,7 +168,7 @@ known AS (
         row_number() OVER latest AS from_last,
         -- Turns may run side by side, and no time counts twice.
         max(over_ns) OVER earlier AS before_ns,
-        arg_max(outcome, over_ns) OVER earlier AS before_outcome
+        arg_max(CASE WHEN interrupted_then THEN 'interrupted' ELSE outcome END, over_ns) OVER earlier AS before_outcome
     FROM begun
     WINDOW
         latest AS (PARTITION BY engagement_id ORDER BY started_ns DESC, turn_id DESC),
@@ -871,11 +875,19 @@ turns_in_order AS (
     SELECT
         f.turn_id,
         f.started_ns,
-        max(f.ended_ns) OVER earlier AS before_ns,
-        arg_max(f.outcome, f.ended_ns) OVER earlier AS before_outcome,
-        arg_max(f.turn_id, f.ended_ns) OVER earlier AS before_id
-    FROM turn_facts f
-    WHERE f.engagement_id = engagement_id
+        max(f.over_ns) OVER earlier AS before_ns,
+        arg_max(f.outcome, f.over_ns) OVER earlier AS before_outcome,
+        arg_max(f.turn_id, f.over_ns) OVER earlier AS before_id
+    FROM (
+        SELECT
+            t.turn_id,
+            t.started_ns,
+            CASE WHEN NOT t.is_open THEN t.ended_ns WHEN p.process_id IS NOT NULL THEN t.last_ns END AS over_ns,
+            CASE WHEN t.is_open THEN 'interrupted' ELSE t.outcome END AS outcome
+        FROM turn_facts t
+        LEFT JOIN processes p ON p.process_id = t.process_id
+        WHERE t.engagement_id = engagement_id
+    ) f
     WINDOW earlier AS (ORDER BY f.started_ns, f.turn_id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
 ),
 parts AS (

@@ -34,6 +34,8 @@ SELECT
     coalesce(max_by(told, nth) FILTER (was_over), min_by(told, nth)) AS before,
     CASE
         WHEN before['ended_as'] IN ('failed', 'cancelled', 'running') THEN 'retry'
+        -- It was through, but its result was lost with the process.
+        WHEN before['ended_as'] = 'completed' AND bool_or(was_over) THEN 'retry'
         ELSE 'replay'
     END AS repeats
 FROM (
@@ -74,7 +76,6 @@ SELECT
     CASE
         WHEN c.is_fork THEN 'fork'
         WHEN c.attempt > 1 OR t.repeats = 'retry' THEN 'retry'
-        -- What a completed execution did is not done again; what a waiting one did, is.
         WHEN t.before['ended_as'] = 'waiting' AND c.counted AND c.nth <= m.calls THEN 'replay'
     END AS repeats
 FROM calls c
