@@ -230,17 +230,19 @@ def test_a_killed_process_loses_nothing_that_had_ended(tmp_path: Path, how: sign
         text=True,
     ) as process:
         assert process.stdout is not None
+        printed: list[str] = []
         for line in process.stdout:
+            printed.append(line)  # on a slow machine a batch may have gone out already
             if line == "ready\n":
                 break
         process.send_signal(how)
-        rest = process.stdout.read()
+        printed.append(process.stdout.read())
         assert process.wait(20) == -how
     assert ask(tmp_path / "traces.duckdb", "SELECT status, total_tokens FROM engagements") == [
         ("completed", 18)
     ]
     if how is signal.SIGTERM:
-        assert "invoke_workflow" in rest  # spans that a batch still held were exported
+        assert "invoke_workflow" in "".join(printed)  # also what a batch still held
 
 
 def test_a_process_killed_inside_a_step(tmp_path: Path) -> None:
