@@ -143,7 +143,7 @@ def losing_process(places):
         (newer_store, "newer spanflow (it has 9999_future.sql)", "Upgrade"),
         (bad_segment, "could not be read", "delete"),
         (set_aside, "moved aside", "delete"),
-        (old_segment, "wait since 500 s", "spanflow ingest"),
+        (old_segment, "wait since 50", "spanflow ingest"),
         (open_door, "Others may look", "chmod -R go="),
         (losing_process, "could not keep 7 record", "Make room"),
     ],
