@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.context import create_key, get_value, set_value
@@ -23,14 +23,14 @@ from opentelemetry.util.genai.utils import (  # pyright: ignore[reportMissingTyp
 )
 
 from spanflow import semconv
-from spanflow.capture import redact
 from spanflow.capture.caller import caller
 from spanflow.capture.events import LONGEST_STATUS, Event, Events, told_by
+from spanflow.capture.invocations import redact_inner
 from spanflow.capture.payload import Payload, clean, identifier, payload_of
 from spanflow.capture.records import usage_fields
 from spanflow.capture.runtime import SCOPE_NAME, Runtime, span_ids
 from spanflow.capture.usage import measure
-from spanflow.guard import diagnose, report
+from spanflow.guard import diagnose
 from spanflow.tally import Call, Totals, Usage
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
         GenAIInvocation,
     )
 
-    from spanflow.capture.redact import Redactor
     from spanflow.capture.scope import Scope
 
 __all__ = ["CallSpans", "OpenCall", "enclosing"]
@@ -219,7 +218,7 @@ class OpenCall:
         ):
             self.invocation.attributes[semconv.USAGE_TOTAL_TOKENS] = usage.total_tokens
         message: str | None = None
-        _redact_inner(self.invocation)
+        redact_inner(self.invocation)
         if error is not None and status != "waiting":
             _, message = told_by(error, self.runtime.payload_bytes)
             error_type = clean(type(error).__qualname__)
@@ -404,38 +403,6 @@ def enclosing() -> OpenCall | None:
     """Return the innermost call of ours that is going on around the running code."""
     call = get_value(_OPEN)
     return call if isinstance(call, OpenCall) and not call.ended else None
-
-
-def _redact_inner(invocation: GenAIInvocation) -> None:
-    """Redact what an instrumentor inside the call left in its context for our span to take over."""
-    redactor = redact.current()
-    key: Any = getattr(invocation, "_context_key", None)
-    found: Any = get_value(key, invocation.context) if redactor and key else None
-    if redactor is None or not dataclasses.is_dataclass(found):
-        return
-    empty: Any = type(found)()
-    for name, value in vars(found).items():
-        try:
-            new = clean(value) if isinstance(value, str) else _redacted(value, redactor)
-        except Exception as error:  # noqa: BLE001 - a part of a shape unknown to us is left out
-            report("call.redact", error)
-            new = getattr(empty, name)
-        setattr(found, name, new)
-
-
-def _redacted(value: Any, redactor: Redactor) -> Any:
-    """Return a copy of what stands in an invocation, of the same types."""
-    if isinstance(value, str):
-        return redactor.text(value)
-    if isinstance(value, dict):
-        items = cast("dict[Any, Any]", value).items()
-        return {_redacted(key, redactor): _redacted(item, redactor) for key, item in items}
-    if isinstance(value, list | tuple):
-        return [_redacted(item, redactor) for item in cast("list[Any]", value)]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        parts = {name: _redacted(part, redactor) for name, part in vars(value).items()}
-        return dataclasses.replace(value, **parts)
-    return value
 
 
 def _sum(usage: Usage) -> int | None:
