@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,14 +41,13 @@ REPORTED = """
 def environment(name, packages):
     """The folder with the programs of an environment that has us and others."""
     home = CACHE / name
-    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     python = home / "bin" / "python"
-    if not python.exists():
-        make = [uv, "venv", "--python", sys.executable] if uv else [sys.executable, "-m", "venv"]
-        subprocess.run([*make, str(home)], check=True)
-    pip = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
+    if subprocess.run([python, "-c", ""], check=False).returncode if python.exists() else True:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", home], check=True)
+    # Our own pip fills it: one that another installer made, or a cut-off run, may have none.
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
     ours = ["--editable", f"{ROOT}[langgraph]", "langchain>=1"]
-    subprocess.run([*pip, "--quiet", *ours, *packages], check=True)
+    subprocess.run([*pip, *ours, *packages], check=True)
     return home / "bin"
 
 
