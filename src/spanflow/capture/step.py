@@ -265,6 +265,15 @@ class Step:
                 self._calls.settle(turn.calls, self.totals, turn.totals, *around)
         self._write()
 
+    def _whereabouts(self) -> dict[str, AttributeValue]:
+        """Return what a span must say to be found as this step, said again where it was dropped."""
+        return {
+            semconv.STEP_VISIT: self.visit,
+            semconv.STEP_NAME: self.base["name"],
+            semconv.STEP_PATH: self.path,
+            **self.frame.turn.identity_attributes,
+        }
+
     def _ancestors(self) -> list[Step]:
         found: list[Step] = []
         step = self.parent
@@ -296,6 +305,8 @@ class Step:
         if self._totals is not None and (spent := usage_attributes(self._totals)):
             attributes |= spent
             fields["attributes"] = {**self.base.get("attributes", {}), **spent}
+        if getattr(self.span, "dropped_attributes", 0):
+            attributes |= self._whereabouts()
         self.span.set_attributes(attributes)
         self.span.end(self.ended_ns)
         self.error = self.inner_error = None

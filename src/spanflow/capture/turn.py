@@ -257,7 +257,9 @@ class Turn(Frame):
         # That there were none is told too: a call that comes late is then known to be missing here.
         spent = usage_attributes(self.totals) or {semconv.USAGE_LLM_CALLS: 0}
         waits = self._wait_attributes()
-        self.span.set_attributes(self._end_attributes(outcome) | spent | waits)
+        # A user's own attributes may have pushed out those it began with.
+        again = self._start_attributes() if getattr(self.span, "dropped_attributes", 0) else {}
+        self.span.set_attributes(again | self._end_attributes(outcome) | spent | waits)
         waits.pop(semconv.TURN_INTERRUPTS, None)
         self.span.end(ended_ns)
         scopes.turns.pop(self.span_id, None)
