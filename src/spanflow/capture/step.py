@@ -266,9 +266,11 @@ class Step:
         self._write()
 
     def _whereabouts(self) -> dict[str, AttributeValue]:
-        """Return what a span must say to be found as this step, said again where it was dropped."""
+        """Return what a span must say to be found as this step: said last, it is dropped last."""
         return {
             semconv.STEP_VISIT: self.visit,
+            semconv.STEP_STATUS: self.status,
+            semconv.STEP_ID: self.span_id,
             semconv.STEP_NAME: self.base["name"],
             semconv.STEP_PATH: self.path,
             **self.frame.turn.identity_attributes,
@@ -305,9 +307,9 @@ class Step:
         if self._totals is not None and (spent := usage_attributes(self._totals)):
             attributes |= spent
             fields["attributes"] = {**self.base.get("attributes", {}), **spent}
-        if getattr(self.span, "dropped_attributes", 0):
-            attributes |= self._whereabouts()
         self.span.set_attributes(attributes)
+        if getattr(self.span, "dropped_attributes", 0):
+            self.span.set_attributes(self._whereabouts())
         self.span.end(self.ended_ns)
         self.error = self.inner_error = None
         self.frame.turn.steps.pop(self.span_id, None)
