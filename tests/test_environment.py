@@ -39,16 +39,14 @@ print(json.dumps([m for m in sys.modules if m.split('.')[0] in watched]))
 """
 
 
-def run(
-    tmp_path: Path, code: str, *, instrumented: bool = True, **environment: str
-) -> subprocess.CompletedProcess[str]:
+def run(tmp_path: Path, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `code` as a program with nothing but these variables set."""
     (tmp_path / "app.py").write_text(code)
     from shutil import which
 
     launcher = which("opentelemetry-instrument", path=str(Path(sys.executable).parent))
     assert launcher is not None
-    command = [launcher, sys.executable, "app.py"] if instrumented else [sys.executable, "app.py"]
+    command = [launcher, sys.executable, "app.py"]
     quiet = {f"OTEL_{signal}_EXPORTER": "none" for signal in ("TRACES", "METRICS", "LOGS")}
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "SPANFLOW_"))}
     return subprocess.run(
