@@ -65,14 +65,19 @@ def test_what_switches_capture_off(
         assert switches.off_by_variable() is not wanted
 
 
-def configured(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
+def configured(folder: Path, text: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a program that configures spanflow in code, beside this configuration file."""
     (folder / "otel.yaml").write_text(text, "utf-8")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "SPANFLOW_"))}
     return subprocess.run(
         [sys.executable, "-c", CONFIGURED],
         cwd=folder,
-        env={**kept, "OTEL_CONFIG_FILE": "otel.yaml", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            **kept,
+            "OTEL_CONFIG_FILE": "otel.yaml",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **environment,
+        },
         capture_output=True,
         text=True,
         timeout=60,
@@ -89,17 +94,23 @@ def test_in_code_a_file_names_the_exporter_too(tmp_path: Path) -> None:
     assert (tmp_path / "mine.duckdb.d").is_dir()
 
 
-@pytest.mark.parametrize(
-    ("text", "lines"),
-    [("file_format: '1.0'\ndisabled: true\n", 0), ("nonsense", 1), ("file_format: '9.9'\n", 1)],
-)
-def test_in_code_a_file_that_disables_or_is_wrong_leaves_no_file(
-    tmp_path: Path, text: str, lines: int
-) -> None:
-    done = configured(tmp_path, text)
+def test_in_code_a_file_that_disables_leaves_no_ledger_either(tmp_path: Path) -> None:
+    done = configured(
+        tmp_path, "file_format: '1.0'\ndisabled: true\n", SPANFLOW_LEDGER="traces.duckdb"
+    )
     assert (done.returncode, done.stdout) == (0, "{'x': 1}\n")
-    assert done.stderr.count("spanflow:") == lines
+    assert "spanflow:" not in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"otel.yaml"}
+
+
+@pytest.mark.parametrize("text", ["nonsense", "file_format: '9.9'\n"])
+def test_in_code_a_wrong_file_is_told_once_and_the_ledger_is_kept(
+    tmp_path: Path, text: str
+) -> None:
+    done = configured(tmp_path, text, SPANFLOW_LEDGER="traces.duckdb")
+    assert (done.returncode, done.stdout) == (0, "{'x': 1}\n")
+    assert done.stderr.count("spanflow:") == 1
+    assert (tmp_path / "traces.duckdb.d").is_dir()
 
 
 def test_the_ledger_that_a_file_asks_for_is_its_exporters(
