@@ -88,12 +88,11 @@ def collector(folder: Path, configuration: str, **environment: str) -> Iterator[
     Yields:
         What a program sets to send its spans there.
     """
-    grpc, http = free_address(), free_address()
+    where = {"OTLP_GRPC": free_address(), "OTLP_HTTP": free_address(), **environment}
     log = folder / f"{Path(configuration).stem}.log"
     command = [program("otelcol-spanflow"), "--config", CONFIGURATION / configuration]
-    where = {"OTLP_GRPC": grpc, "OTLP_HTTP": http, **environment}
-    with running(command, [grpc, http], log, where):
-        yield sending_to(grpc)
+    with running(command, [where["OTLP_GRPC"], where["OTLP_HTTP"]], log, where):
+        yield sending_to(where["OTLP_GRPC"])
 
 
 def sending_to(grpc: str) -> dict[str, str]:
