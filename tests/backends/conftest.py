@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 BIN = Path(sys.executable).parent
 AGENT = Path(__file__).with_name("agent.py")
 SERVICE = "travel-agent"
+ALIKE = {
+    "turns": "engagement_id, turn_id, previous_turn_id, name, kind, outcome, goal, started_at,"
+    " duration_ms, total_tokens, llm_calls, tool_calls, errors",
+    "steps": "step_id, parent_step_id, turn_id, path, visit, attempts, status, started_at,"
+    " duration_ms, total_tokens, superstep",
+    "llm_calls": "span_id, step_id, step_name, model, provider, input_tokens, output_tokens,"
+    " total_tokens, counted, status, started_at, duration_ms",
+    "tool_calls": "span_id, step_id, name, call_id, status, error_type, started_at, duration_ms",
+    "waits": "step_id, path, asked_at, waited_ms, resolution, is_open",
+    "transitions": "turn_id, from_step, to_step, occurred_at",
+}
+"""Columns of views that are the same in every ledger that knows the same spans."""
 
 
 @dataclass(frozen=True)
