@@ -69,6 +69,8 @@ def test_personal_data_is_gone_and_ids_are_not(program, tmp_path):
                         "key": "sk-abcdefghijklmnop1234",
                         "many": ["one", "bob@example.org"],
                         "number": 12,
+                        "share": 0.1234567890123456,
+                        "places": ["Gion", "Uji"],
                         "plain": "two nights, up to 12000 yen",
                     },
                 )
@@ -88,10 +90,9 @@ def test_personal_data_is_gone_and_ids_are_not(program, tmp_path):
     assert mail.name == "mail **** about ****"
     assert mail.attributes["http.url"] == "/find?mail=****&n=3"
     assert mail.attributes["card"] == "pay with **** today"
-    assert (mail.attributes["number"], mail.attributes["plain"]) == (
-        12,
-        "two nights, up to 12000 yen",
-    )
+    assert mail.attributes["plain"] == "two nights, up to 12000 yen"
+    assert (mail.attributes["number"], mail.attributes["share"]) == (12, 0.1234567890123456)
+    assert (mail.attributes["many"], mail.attributes["places"]) == (["one", "****"], ["Gion", "Uji"])
     assert mail.attributes["user.id"] == hashlib.sha256(b"ada@example.com").hexdigest()
     [turn] = [span for span in others if span.name.startswith("invoke_workflow")]
     assert turn.attributes[semconv.ENGAGEMENT_ID] == turn.attributes[semconv.TURN_ID] == digits
