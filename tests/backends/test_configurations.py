@@ -18,11 +18,10 @@ from spanflow import semconv
 pytestmark = [pytest.mark.backends, pytest.mark.timeout(300)]
 
 BIN = Path(sys.executable).parent
-BUILDER = "builder.yaml"
 CONFIGURATIONS = sorted(
     path.relative_to(servers.CONFIGURATION).as_posix()
     for path in servers.CONFIGURATION.glob("*.yaml")
-    if path.name not in (BUILDER, "docker-compose.yaml")
+    if path.name not in ("builder.yaml", "docker-compose.yaml")
 ) + ["docker/collector.yaml"]
 ALL_TURNS = "SELECT name, outcome, count(*) AS n FROM turns GROUP BY ALL"
 ALL_STEPS = "SELECT path, status, count(*) AS n FROM steps GROUP BY ALL"
@@ -47,6 +46,8 @@ def test_the_collector_takes_it_and_starts(configuration, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    if configuration == "otlp-to-clickhouse.yaml":
+        return  # starts only where there is a ClickHouse: see test_clickhouse
     where = {"METRICS": servers.free_address(), "SPANS_FILE": str(tmp_path / "spans.json")}
     with servers.collector(tmp_path, configuration, **where):
         pass
