@@ -31,6 +31,7 @@ class Span:
     status: int
     """0 where nothing was said, 2 for an error."""
     started_us: int
+    ended_us: int
     attributes: dict[str, Any]
     links: list[str] = field(default_factory=list[str])
     """Ids of the spans it is linked to."""
@@ -75,6 +76,7 @@ def _from_otlp(told: dict[str, Any], id_of: Callable[[str], str]) -> Iterator[Sp
                     parent_span_id=id_of(raw.get("parentSpanId") or "") or None,
                     status={"STATUS_CODE_ERROR": 2, 2: 2}.get(raw.get("status", {}).get("code"), 0),
                     started_us=int(raw["startTimeUnixNano"]) // 1_000,
+                    ended_us=int(raw["endTimeUnixNano"]) // 1_000,
                     attributes={i["key"]: _value(i["value"]) for i in raw.get("attributes", ())},
                     links=[id_of(link["spanId"]) for link in raw.get("links", ())],
                     events=[event["name"] for event in raw.get("events", ())],
@@ -117,6 +119,7 @@ def _from_jaeger(raw: dict[str, Any]) -> Span:
         parent_span_id=parents[0] if parents else None,
         status=2 if attributes.get("otel.status_code") == "ERROR" else 0,
         started_us=raw["startTime"],
+        ended_us=raw["startTime"] + raw["duration"],
         attributes=attributes,
         links=[r["spanID"] for r in raw["references"] if r["refType"] == "FOLLOWS_FROM"],
         events=[

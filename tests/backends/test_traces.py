@@ -125,6 +125,22 @@ def test_every_span_of_the_ledger_is_there_with_its_parent(seen):
     }
 
 
+def test_spans_lie_as_the_ledger_has_them_and_within_their_parents(seen):
+    there = _all(seen.find(at_least=3, user__id="ada"))
+    rows = seen.program.rows(
+        "SELECT span_id, epoch_us(started_at) AS began, duration_ms FROM spans"
+    )
+    assert rows
+    for row in rows:
+        span = there[row["span_id"]]
+        assert abs(span.started_us - row["began"]) <= 1  # back ends round to microseconds
+        assert abs(span.ended_us - span.started_us - row["duration_ms"] * 1_000) <= 2
+        around = there.get(span.parent_span_id)
+        if around is not None:
+            assert around.started_us - 1 <= span.started_us
+            assert span.ended_us <= around.ended_us + 1
+
+
 def test_turns_and_steps_are_linked_to_what_brought_them_about(seen):
     begun, answered = seen.turns()
     assert _root(answered).links == [_root(begun).span_id]
