@@ -53,9 +53,17 @@ def _answers(address: str) -> bool:
 
 @contextmanager
 def running(
-    command: list[str | Path], addresses: list[str], log: Path, environment: Mapping[str, str]
+    command: list[str | Path],
+    addresses: list[str],
+    log: Path,
+    environment: Mapping[str, str],
+    *,
+    ends_within_s: float = PATIENCE_S,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program from when it listens at all `addresses` until the test is over."""
+    """Run a program from when it listens at all `addresses` until the test is over.
+
+    It is told to end, and killed where it takes longer than `ends_within_s` seconds.
+    """
     with log.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(
             command,
@@ -75,7 +83,7 @@ def running(
     finally:
         process.terminate()
         try:
-            process.wait(PATIENCE_S)
+            process.wait(ends_within_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -143,7 +151,8 @@ def tempo(folder: Path) -> Iterator[Backend]:
     }
     configuration = CONFIGURATION / "docker" / "tempo.yaml"
     command = [program("tempo"), f"-config.file={configuration}", "-config.expand-env=true"]
-    with running(command, [here.otlp, here.query], folder / "tempo.log", where):
+    listens, log = [here.otlp, here.query], folder / "tempo.log"
+    with running(command, listens, log, where, ends_within_s=3):  # it would store what it has
         yield here
 
 

@@ -69,8 +69,6 @@ def test_the_collector_makes_the_table_and_fills_it(program, tmp_path):
     assert found == [list(row.values()) for row in rows]
     assert steps == [
         ["breaks", "failed", "Error", 1],
-        ["search", "completed", "Unset", 4],
-        ["search/judge", "completed", "Unset", 0],
         ["confirm", "completed", "Unset", 0],
         ["confirm", "waiting", "Unset", 1],
         ["done", "completed", "Unset", 1],
@@ -79,6 +77,8 @@ def test_the_collector_makes_the_table_and_fills_it(program, tmp_path):
         ["pay", "completed", "Unset", 1],
         *[["quote", "completed", "Unset", 1]] * 3,
         ["reviews", "completed", "Unset", 1],
+        ["search", "completed", "Unset", 4],
+        ["search/judge", "completed", "Unset", 0],
     ]
     [spent] = agent.rows("SELECT sum(total_tokens) AS n FROM engagements")
     assert int(tokens) == spent["n"] > 0

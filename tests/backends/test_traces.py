@@ -21,7 +21,6 @@ pytestmark = [pytest.mark.backends, pytest.mark.timeout(300)]
 LONGEST_BYTES = 2_048
 BEGUN = {
     "invoke_workflow trip": [
-        "step search",
         "step confirm",
         "step intake",
         "step pay",
@@ -29,6 +28,7 @@ BEGUN = {
         "step quote",
         "step quote",
         "step reviews",
+        "step search",
     ],
     "step intake": ["chat fake-1"],
     "step quote": ["execute_tool look_up"],
