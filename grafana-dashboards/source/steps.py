@@ -15,9 +15,9 @@ _FAILED = (
     'spanflow_step_duration_seconds_count{spanflow_step_path=~"$step", spanflow_step_status="failed"}'
 )
 _BUCKETS = 'spanflow_step_duration_seconds_bucket{spanflow_step_path=~"$step"}'
-_SPANS = 'spanflow_spans_calls_total{spanflow_step_path=~"$step", spanflow_step_path!=""}'
+_SPANS = 'traces_span_metrics_calls_total{spanflow_step_path=~"$step", spanflow_step_path!=""}'
 _SPAN_BUCKETS = (
-    'spanflow_spans_duration_seconds_bucket{spanflow_step_path=~"$step", spanflow_step_path!=""}'
+    'traces_span_metrics_duration_seconds_bucket{spanflow_step_path=~"$step", spanflow_step_path!=""}'
 )
 _PATH = 'span.spanflow.step.path =~ "${step:regex}"'
 
