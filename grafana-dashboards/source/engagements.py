@@ -13,8 +13,12 @@ TRACES = explored('{ span.spanflow.engagement.id = "${__value.raw}" }')
 """Where a click on an engagement's id leads: the traces of its turns."""
 
 _TURNS = 'spanflow_turns_total{spanflow_engagement_name=~"$engagement"}'
-_PAUSED = 'spanflow_turns_total{spanflow_engagement_name=~"$engagement", spanflow_turn_outcome="paused"}'
-_RESUMED = 'spanflow_turns_total{spanflow_engagement_name=~"$engagement", spanflow_turn_kind="resume"}'
+_PAUSED = (
+    'spanflow_turns_total{spanflow_engagement_name=~"$engagement", spanflow_turn_outcome="paused"}'
+)
+_RESUMED = (
+    'spanflow_turns_total{spanflow_engagement_name=~"$engagement", spanflow_turn_kind="resume"}'
+)
 _WAITED = 'spanflow_wait_duration_seconds_bucket{spanflow_engagement_name=~"$engagement"}'
 _NAMED = 'span.spanflow.engagement.name =~ "${engagement:regex}"'
 
@@ -65,7 +69,7 @@ def _overview(page):
                 "failed": Column("Failed", share, colour="red"),
                 "interrupted": Column("Interrupted", share, colour="purple"),
                 "open_waits": Column("Waits open now", "short", colour="yellow"),
-                "returning": Column("Returning users", share, colour="blue"),
+                "returning_users": Column("Returning users", share, colour="blue"),
             },
         ),
         panels.stacked(

@@ -259,7 +259,9 @@ def _over_time(
             .placement(LegendPlacement.RIGHT)
             .calcs(summed)
         )
-        .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
+        .tooltip(
+            common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING)
+        )
     )
     return _coloured(panel)
 

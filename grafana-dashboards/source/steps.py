@@ -11,14 +11,10 @@ from sources import bars, clickhouse, grown, ledger, now, over_time, traceql, tr
 __all__ = ["made"]
 
 _STEPS = 'spanflow_step_duration_seconds_count{spanflow_step_path=~"$step"}'
-_FAILED = (
-    'spanflow_step_duration_seconds_count{spanflow_step_path=~"$step", spanflow_step_status="failed"}'
-)
+_FAILED = 'spanflow_step_duration_seconds_count{spanflow_step_path=~"$step", spanflow_step_status="failed"}'
 _BUCKETS = 'spanflow_step_duration_seconds_bucket{spanflow_step_path=~"$step"}'
 _SPANS = 'traces_span_metrics_calls_total{spanflow_step_path=~"$step", spanflow_step_path!=""}'
-_SPAN_BUCKETS = (
-    'traces_span_metrics_duration_seconds_bucket{spanflow_step_path=~"$step", spanflow_step_path!=""}'
-)
+_SPAN_BUCKETS = 'traces_span_metrics_duration_seconds_bucket{spanflow_step_path=~"$step", spanflow_step_path!=""}'
 _PATH = 'span.spanflow.step.path =~ "${step:regex}"'
 
 

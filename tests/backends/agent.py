@@ -61,7 +61,10 @@ def route(trip: Trip) -> list[Any]:
     """Ask for three quotes at once, and the reviews beside them."""
     if trip.get("broken"):
         return ["breaks"]
-    return [*(Send("quote", {"log": [place]}) for place in ("Gion", "Arashiyama", "Uji")), "reviews"]
+    return [
+        *(Send("quote", {"log": [place]}) for place in ("Gion", "Arashiyama", "Uji")),
+        "reviews",
+    ]
 
 
 def quote(trip: Trip) -> Trip:

@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 from backends import servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 BIN = Path(sys.executable).parent
+TESTS = Path(__file__).parents[1]
 USERS = 40
 PATIENCE_S = 60
 STEP_S = 5
@@ -47,10 +49,10 @@ class Recorded:
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """Ask the ledger."""
-        command = [BIN / "spanflow", "sql", query, "--ledger", self.ledger, "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        with duckdb.connect(str(self.ledger), read_only=True) as connection:
+            asked = connection.execute(query)
+            names = [column[0] for column in asked.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in asked.fetchall()]
 
     def one(self, query: str) -> Any:
         """The only value of the only row."""
@@ -132,8 +134,8 @@ def pushed(folder: Path) -> Iterator[Recorded]:
 
 def _record(recorded: Recorded, folder: Path, sending: dict[str, str]) -> None:
     demo = [BIN / "spanflow", "demo", "--users", str(USERS), "--ledger", recorded.ledger, "--json"]
-    spending = [sys.executable, Path(__file__).with_name("spending.py"), folder]
-    for name, command in (("booking", demo), ("research", spending)):
+    odd = [sys.executable, TESTS / "dashboards" / "odd_day.py", folder]
+    for name, command in (("booking", demo), ("research", odd)):
         environment = {
             **os.environ,
             **sending,
@@ -141,7 +143,7 @@ def _record(recorded: Recorded, folder: Path, sending: dict[str, str]) -> None:
             "OTEL_RESOURCE_ATTRIBUTES": f"service.instance.id={name}-1",
             "OTEL_SERVICE_NAME": name,
             "SPANFLOW_LEDGER": str(recorded.ledger),
-            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PYTHONPATH": str(TESTS),
         }
         done = subprocess.run(
             [BIN / "opentelemetry-instrument", *command],
@@ -152,6 +154,8 @@ def _record(recorded: Recorded, folder: Path, sending: dict[str, str]) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
+    ingest = [BIN / "spanflow", "ingest", "--ledger", recorded.ledger]
+    subprocess.run(ingest, check=True, capture_output=True, timeout=60)
     turns = recorded.one("SELECT count(*) FROM turns")
 
     def arrived() -> bool:

@@ -16,6 +16,6 @@ SELECT
             GROUP BY user_id
         )
         WHERE user_id IS NOT NULL AND last_at >= epoch_ms(${__from}::BIGINT)
-    ) AS returning
+    ) AS returning_users
 FROM engagements
 WHERE /* in range */
