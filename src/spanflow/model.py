@@ -353,6 +353,8 @@ class Engagement(_Frozen):
     """The path of the step at which it was abandoned, failed or was interrupted."""
     abandon_reason: str | None = None
     """Why it counts as abandoned: ``left``, ``gave_up``, ``expired`` or ``interrupted``."""
+    last_step: str | None = None
+    """The path of the step at which it stands or stood last, whatever its status."""
     user_id: str | None = None
     """Who came."""
     session_id: str | None = None

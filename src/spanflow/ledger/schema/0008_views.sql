@@ -1,5 +1,6 @@
 -- What people ask, and what is kept to answer fast. Times are TIMESTAMP in UTC, durations milliseconds, unknown null.
 -- No if(…): what a newer DuckDB stores of it, an older one does not know.
+-- In the body of a macro that others call, a column that may be the name of a parameter of theirs is named with its table.
 -- This file holds no data of its own: it gets a new number whenever it changes, and is applied anew to every ledger.
 
 
@@ -149,6 +150,7 @@ WITH begun AS (
         f.*,
         (f.is_open OR f.ended_ns > instant_ns) AS open_then,
         p.process_id IS NOT NULL AND f.is_open AND f.last_ns <= instant_ns AS interrupted_then,
+        f.ended_ns > instant_ns OR (f.is_open AND f.last_ns > instant_ns) AS went_on,
         -- Nobody sees such a process die, so its silence decides.
         p.process_id IS NULL AND n.process_id IS NOT NULL AND f.is_open AS unseen,
         -- One whose process died was over with its last sign of life.
@@ -176,54 +178,74 @@ known AS (
             PARTITION BY engagement_id ORDER BY started_ns DESC, turn_id DESC
             ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
         )
+),
+-- Turns that went on after the instant: where they were then.
+underway AS (
+    SELECT
+        s.turn_id,
+        coalesce(
+            arg_max(s.place, s.spot) FILTER (s.status = 'failed' AND s.ended_ns <= instant_ns),
+            arg_max(s.place, s.spot) FILTER ((s.ended_ns <= instant_ns) IS NOT TRUE),
+            arg_max(s.place, row(s.spot.at_ns, s.place))
+        ) AS place
+    FROM (
+        SELECT
+            r.turn_id, r.status, r.ended_ns, coalesce(r.path, r.name, '') AS place,
+            {'depth': len(string_split(place, '/')), 'at_ns': r.at_ns, 'place': place} AS spot
+        FROM records r
+        SEMI JOIN (SELECT turn_id FROM begun WHERE went_on) USING (turn_id)
+        WHERE r.kind = 'step' AND r.at_ns <= instant_ns
+    ) s
+    GROUP BY s.turn_id
 )
 SELECT
     engagement_id,
-    arg_min(name, from_last) AS name,
-    arg_min(user_id, from_last) AS user_id,
-    arg_min(session_id, from_last) AS session_id,
-    arg_min(conversation_id, from_last) AS conversation_id,
-    arg_min(metadata, from_last) AS metadata,
-    arg_min(service_name, from_last) AS service_name,
-    min(started_ns) AS started_ns,
-    min(first_ns) AS first_ns,
-    max(least(last_ns, instant_ns)) AS last_seen_ns,
-    bool_or(open_then AND NOT interrupted_then AND NOT unseen) AS any_open,
-    bool_or(unseen) AS any_unseen,
-    arg_min(goal, row(goal_ns, goal)) FILTER (goal_ns <= instant_ns) AS goal,
-    bool_or(coalesce(json_array_length(goals) > 0, false)) AS has_goals,
-    max(CASE WHEN interrupted_then OR unseen THEN 'interrupted' ELSE outcome END) FILTER (from_last = 1) AS last_outcome,
-    max(mark) FILTER (from_last = 1 AND NOT open_then) AS last_mark,
-    max(dropped_at) FILTER (from_last = 1) AS last_dropped_at,
-    bool_or(on_thread) FILTER (from_last = 1) AS on_thread,
+    arg_min(k.name, k.from_last) AS name,
+    arg_min(k.user_id, k.from_last) AS user_id,
+    arg_min(k.session_id, k.from_last) AS session_id,
+    arg_min(k.conversation_id, k.from_last) AS conversation_id,
+    arg_min(k.metadata, k.from_last) AS metadata,
+    arg_min(k.service_name, k.from_last) AS service_name,
+    min(k.started_ns) AS started_ns,
+    min(k.first_ns) AS first_ns,
+    max(least(k.last_ns, instant_ns)) AS last_seen_ns,
+    bool_or(k.open_then AND NOT k.interrupted_then AND NOT k.unseen) AS any_open,
+    bool_or(k.unseen) AS any_unseen,
+    arg_min(k.goal, row(k.goal_ns, k.goal)) FILTER (k.goal_ns <= instant_ns) AS goal,
+    bool_or(coalesce(json_array_length(k.goals) > 0, false)) AS has_goals,
+    max(CASE WHEN k.interrupted_then OR k.unseen THEN 'interrupted' ELSE k.outcome END) FILTER (k.from_last = 1) AS last_outcome,
+    max(k.mark) FILTER (k.from_last = 1 AND NOT k.open_then) AS last_mark,
+    max(CASE WHEN k.went_on THEN u.place ELSE k.dropped_at END) FILTER (k.from_last = 1) AS last_dropped_at,
+    bool_or(k.on_thread) FILTER (k.from_last = 1) AS on_thread,
     count(*) AS turns,
-    sum(steps)::BIGINT AS steps,
-    sum(llm_calls)::BIGINT AS llm_calls,
-    sum(tool_calls)::BIGINT AS tool_calls,
-    sum(errors)::BIGINT AS errors,
+    sum(k.steps)::BIGINT AS steps,
+    sum(k.llm_calls)::BIGINT AS llm_calls,
+    sum(k.tool_calls)::BIGINT AS tool_calls,
+    sum(k.errors)::BIGINT AS errors,
     -- Turns without calls say zero, which must not hide that those with calls do not know.
-    CASE WHEN sum(llm_calls) = 0 THEN 0 ELSE sum(input_tokens) FILTER (llm_calls > 0) END::BIGINT AS input_tokens,
-    CASE WHEN sum(llm_calls) = 0 THEN 0 ELSE sum(output_tokens) FILTER (llm_calls > 0) END::BIGINT AS output_tokens,
-    CASE WHEN sum(llm_calls) = 0 THEN 0 ELSE sum(cache_read_tokens) FILTER (llm_calls > 0) END::BIGINT
+    CASE WHEN sum(k.llm_calls) = 0 THEN 0 ELSE sum(k.input_tokens) FILTER (k.llm_calls > 0) END::BIGINT AS input_tokens,
+    CASE WHEN sum(k.llm_calls) = 0 THEN 0 ELSE sum(k.output_tokens) FILTER (k.llm_calls > 0) END::BIGINT AS output_tokens,
+    CASE WHEN sum(k.llm_calls) = 0 THEN 0 ELSE sum(k.cache_read_tokens) FILTER (k.llm_calls > 0) END::BIGINT
         AS cache_read_tokens,
-    CASE WHEN sum(llm_calls) = 0 THEN 0 ELSE sum(cache_write_tokens) FILTER (llm_calls > 0) END::BIGINT
+    CASE WHEN sum(k.llm_calls) = 0 THEN 0 ELSE sum(k.cache_write_tokens) FILTER (k.llm_calls > 0) END::BIGINT
         AS cache_write_tokens,
-    CASE WHEN sum(llm_calls) = 0 THEN 0 ELSE sum(reasoning_tokens) FILTER (llm_calls > 0) END::BIGINT
+    CASE WHEN sum(k.llm_calls) = 0 THEN 0 ELSE sum(k.reasoning_tokens) FILTER (k.llm_calls > 0) END::BIGINT
         AS reasoning_tokens,
-    CASE WHEN sum(llm_calls) = 0 THEN 0 ELSE sum(total_tokens) FILTER (llm_calls > 0) END::BIGINT AS total_tokens,
-    CASE WHEN sum(llm_calls) = 0 THEN 0 ELSE sum(cost_usd::DECIMAL(38, 15)) FILTER (llm_calls > 0) END::DOUBLE
+    CASE WHEN sum(k.llm_calls) = 0 THEN 0 ELSE sum(k.total_tokens) FILTER (k.llm_calls > 0) END::BIGINT AS total_tokens,
+    CASE WHEN sum(k.llm_calls) = 0 THEN 0 ELSE sum(k.cost_usd::DECIMAL(38, 15)) FILTER (k.llm_calls > 0) END::DOUBLE
         AS cost_usd,
-    sum(calls_without_usage)::BIGINT AS calls_without_usage,
-    sum(unpriced_calls)::BIGINT AS unpriced_calls,
-    known_sum(replayed_tokens)::BIGINT AS replayed_tokens,
-    known_sum(retried_tokens)::BIGINT AS retried_tokens,
-    known_sum(forked_tokens)::BIGINT AS forked_tokens,
-    known_sum(replayed_cost_usd::DECIMAL(38, 15))::DOUBLE AS replayed_cost_usd,
-    known_sum(retried_cost_usd::DECIMAL(38, 15))::DOUBLE AS retried_cost_usd,
-    known_sum(forked_cost_usd::DECIMAL(38, 15))::DOUBLE AS forked_cost_usd,
-    coalesce(sum(greatest(over_ns - greatest(started_ns, coalesce(before_ns, started_ns)), 0)), 0) / 1e6 AS working_ms,
-    coalesce(sum(greatest(started_ns - before_ns, 0)) FILTER (before_outcome = 'paused'), 0) / 1e6 AS waiting_ms
-FROM known
+    sum(k.calls_without_usage)::BIGINT AS calls_without_usage,
+    sum(k.unpriced_calls)::BIGINT AS unpriced_calls,
+    known_sum(k.replayed_tokens)::BIGINT AS replayed_tokens,
+    known_sum(k.retried_tokens)::BIGINT AS retried_tokens,
+    known_sum(k.forked_tokens)::BIGINT AS forked_tokens,
+    known_sum(k.replayed_cost_usd::DECIMAL(38, 15))::DOUBLE AS replayed_cost_usd,
+    known_sum(k.retried_cost_usd::DECIMAL(38, 15))::DOUBLE AS retried_cost_usd,
+    known_sum(k.forked_cost_usd::DECIMAL(38, 15))::DOUBLE AS forked_cost_usd,
+    coalesce(sum(greatest(k.over_ns - greatest(k.started_ns, coalesce(k.before_ns, k.started_ns)), 0)), 0) / 1e6 AS working_ms,
+    coalesce(sum(greatest(k.started_ns - k.before_ns, 0)) FILTER (k.before_outcome = 'paused'), 0) / 1e6 AS waiting_ms
+FROM known k
+LEFT JOIN underway u USING (turn_id)
 GROUP BY engagement_id;
 
 -- One row an engagement, kept up to date by every ingest, so that a list of them reads no turns.
@@ -263,43 +285,44 @@ judged AS (
     CROSS JOIN clock c
 )
 SELECT
-    engagement_id,
-    name,
-    status,
-    goal,
-    CASE WHEN status IN ('abandoned', 'failed', 'interrupted') THEN last_dropped_at END AS dropped_at,
-    reason_of(status, last_outcome, last_mark) AS abandon_reason,
-    user_id,
-    session_id,
-    conversation_id,
-    metadata,
-    to_time(started_ns) AS started_at,
-    to_time(last_seen_ns) AS last_seen_at,
-    CASE WHEN status NOT IN ('active', 'paused') THEN to_time(last_seen_ns) END AS ended_at,
-    turns,
-    steps,
-    llm_calls,
-    tool_calls,
-    errors,
-    input_tokens,
-    output_tokens,
-    cache_read_tokens,
-    cache_write_tokens,
-    reasoning_tokens,
-    total_tokens,
-    cost_usd,
-    calls_without_usage,
-    unpriced_calls,
-    replayed_tokens,
-    retried_tokens,
-    forked_tokens,
-    replayed_cost_usd,
-    retried_cost_usd,
-    forked_cost_usd,
-    working_ms,
-    waiting_ms,
-    service_name
-FROM judged;
+    j.engagement_id,
+    j.name,
+    j.status,
+    j.goal,
+    CASE WHEN j.status IN ('abandoned', 'failed', 'interrupted') THEN j.last_dropped_at END AS dropped_at,
+    reason_of(j.status, j.last_outcome, j.last_mark) AS abandon_reason,
+    j.last_dropped_at AS last_step,
+    j.user_id,
+    j.session_id,
+    j.conversation_id,
+    j.metadata,
+    to_time(j.started_ns) AS started_at,
+    to_time(j.last_seen_ns) AS last_seen_at,
+    CASE WHEN j.status NOT IN ('active', 'paused') THEN to_time(j.last_seen_ns) END AS ended_at,
+    j.turns,
+    j.steps,
+    j.llm_calls,
+    j.tool_calls,
+    j.errors,
+    j.input_tokens,
+    j.output_tokens,
+    j.cache_read_tokens,
+    j.cache_write_tokens,
+    j.reasoning_tokens,
+    j.total_tokens,
+    j.cost_usd,
+    j.calls_without_usage,
+    j.unpriced_calls,
+    j.replayed_tokens,
+    j.retried_tokens,
+    j.forked_tokens,
+    j.replayed_cost_usd,
+    j.retried_cost_usd,
+    j.forked_cost_usd,
+    j.working_ms,
+    j.waiting_ms,
+    j.service_name
+FROM judged j;
 
 CREATE OR REPLACE VIEW engagements AS FROM engagements();
 
