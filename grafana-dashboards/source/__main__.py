@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import engagements
 import health
@@ -25,16 +26,22 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1]
     for name, module in DASHBOARDS.items():
         told = json.loads(JSONEncoder().encode(module.made().build()))
-        _number(told["panels"])
+        _mend(told)
         text = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
         (folder / f"{name}.json").write_text(text, encoding="utf-8")
 
 
-def _number(panels: list[dict[str, object]]) -> None:
-    """Give every panel an id, rows and those folded into them included, as Grafana would."""
-    flat = [panel for row in panels for panel in (row, *(row.get("panels") or ()))]  # type: ignore[misc]
+def _mend(told: dict[str, Any]) -> None:
+    """Give panels their numbers, as Grafana would, and take out what the SDK tells beyond need."""
+    flat = [panel for row in told["panels"] for panel in (row, *(row.get("panels") or ()))]
     for number, panel in enumerate(flat, start=1):
-        panel["id"] = number  # type: ignore[index]
+        panel["id"] = number
+        # Later versions of Grafana have it elsewhere, and ours are all empty.
+        panel.get("options", {}).pop("footer", None)
+    for variable in told["templating"]["list"]:
+        # These are an interval's only.
+        for key in ("auto", "auto_min", "auto_count"):
+            variable.pop(key, None)
 
 
 main()

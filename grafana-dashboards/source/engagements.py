@@ -1,9 +1,10 @@
-"""The dashboard *Engagements*: who came, how far they got, where they left, who waits, who returns."""
+"""The dashboard *Engagements*: who came, how far they got, where they left, who waits."""
 
 from __future__ import annotations
 
 import panels
 import sources
+from grafana_foundation_sdk.builders.dashboard import Dashboard  # noqa: TC002
 from panels import Column
 from sources import bars, explored, grown, ledger, now, over_time, traceql
 
@@ -23,7 +24,7 @@ _WAITED = 'spanflow_wait_duration_seconds_bucket{spanflow_engagement_name=~"$eng
 _NAMED = 'span.spanflow.engagement.name =~ "${engagement:regex}"'
 
 
-def made():
+def made() -> Dashboard:
     """Return the dashboard."""
     page = panels.page(
         "spanflow / Engagements",
@@ -52,14 +53,15 @@ def made():
     return page
 
 
-def _overview(page):
+def _overview(page: Dashboard) -> None:
     share = "percentunit"
     panels.section(
         page,
         "What became of them",
         panels.numbers(
             "Engagements that began in this range",
-            "Shares are of all of them. A paused engagement counts as abandoned after the ledger's idle time."
+            "Shares are of all of them. A paused engagement counts as abandoned after the ledger's"
+            " idle time."
             " Returning: the share of users who had more than one engagement until then.",
             [ledger("overview")],
             {
@@ -80,7 +82,8 @@ def _overview(page):
         ),
         panels.stacked(
             "Turns by outcome",
-            "When turns ended, as the metrics tell it. A paused turn waits for its user; `left` is an"
+            "When turns ended, as the metrics tell it. A paused turn waits for its user; `left` is"
+            " an"
             " abandoned stream.",
             [bars(_TURNS, "spanflow_turn_outcome", "{{spanflow_turn_outcome}}")],
             "short",
@@ -88,13 +91,14 @@ def _overview(page):
     )
 
 
-def _funnel(page):
+def _funnel(page: Dashboard) -> None:
     panels.section(
         page,
         "Funnel",
         panels.categories(
             "Engagements that reached each step",
-            "A step counts whether or not the ones before it were reached, so an optional step costs nobody"
+            "A step counts whether or not the ones before it were reached, so an optional step"
+            " costs nobody"
             " anything. The steps and their order are chosen above.",
             ledger("funnel_reached"),
             "step",
@@ -123,7 +127,8 @@ def _funnel(page):
         ),
         panels.rows(
             "Funnel in numbers",
-            "Conversion is one minus those who dropped there. To the next: of those who reached it, the"
+            "Conversion is one minus those who dropped there. To the next: of those who reached"
+            " it, the"
             " share that reached the next one as well.",
             ledger("funnel"),
             {
@@ -144,7 +149,7 @@ def _funnel(page):
     )
 
 
-def _leaving(page):
+def _leaving(page: Dashboard) -> None:
     panels.section(
         page,
         "Where they leave",
@@ -178,7 +183,8 @@ def _leaving(page):
         ),
         panels.rows(
             "Paths",
-            "The ways that engagements took through the steps, the most frequent first; repeats of one step"
+            "The ways that engagements took through the steps, the most frequent first; repeats of"
+            " one step"
             " in a row are one.",
             ledger("paths"),
             {
@@ -197,7 +203,7 @@ def _leaving(page):
     )
 
 
-def _waits(page):
+def _waits(page: Dashboard) -> None:
     panels.section(
         page,
         "Waits",
@@ -218,7 +224,8 @@ def _waits(page):
         ),
         panels.lines(
             "How long answers take",
-            "From the pause to the resumption; only waits that were answered in the process that asked.",
+            "From the pause to the resumption; only waits that were answered in the process that"
+            " asked.",
             [
                 over_time(_quantile(0.5), "p50 {{spanflow_engagement_name}}", "A"),
                 over_time(_quantile(0.95), "p95 {{spanflow_engagement_name}}", "B"),
@@ -245,18 +252,19 @@ def _waits(page):
     )
 
 
-def _quantile(share):
+def _quantile(share: float) -> str:
     grew = grown(_WAITED, "le, spanflow_engagement_name", "$__interval")
     return f"histogram_quantile({share}, {grew})"
 
 
-def _users(page):
+def _users(page: Dashboard) -> None:
     panels.section(
         page,
         "Users",
         panels.rows(
             "Who comes back",
-            "Users by the day of their first engagement in this range, and how many of them came again so many"
+            "Users by the day of their first engagement in this range, and how many of them came"
+            " again so many"
             " days later.",
             ledger("retention"),
             {
@@ -289,7 +297,7 @@ def _users(page):
     )
 
 
-def _closer(page):
+def _closer(page: Dashboard) -> None:
     panels.section(
         page,
         "Look closer",

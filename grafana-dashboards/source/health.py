@@ -1,9 +1,10 @@
-"""The dashboard *Health*: whether spanflow itself is well, and whether the ledger can be trusted."""
+"""The dashboard *Health*: whether spanflow itself is well, and what the ledger lacks."""
 
 from __future__ import annotations
 
 import panels
 import sources
+from grafana_foundation_sdk.builders.dashboard import Dashboard  # noqa: TC002
 from panels import Column
 from sources import bars, grown, ledger, now, over_time
 
@@ -14,7 +15,7 @@ _LOST = "spanflow_journal_lost_records_total"
 _LAG = "spanflow_journal_lag_seconds"
 
 
-def made():
+def made() -> Dashboard:
     """Return the dashboard."""
     page = panels.page(
         "spanflow / Health",
@@ -29,14 +30,16 @@ def made():
     return page
 
 
-def _now(page):
+def _now(page: Dashboard) -> None:
     panels.section(
         page,
         "Now",
         panels.numbers(
             "Processes that capture",
-            "As their metrics tell it. Errors never reach the agent; each is counted and logged at most once a"
-            " minute. The lag is the age of the oldest records that are not in the ledger yet: a few seconds where"
+            "As their metrics tell it. Errors never reach the agent; each is counted and logged at"
+            " most once a"
+            " minute. The lag is the age of the oldest records that are not in the ledger yet: a"
+            " few seconds where"
             " something ingests.",
             [
                 now(f"{grown(_ERRORS, '', '$__range')} or vector(0)", "errors", "A"),
@@ -54,7 +57,8 @@ def _now(page):
         ),
         panels.numbers(
             "The ledger, since it began",
-            "What the view `diagnostics` counts, and calls on whose numbers spans and ledger disagree.",
+            "What the view `diagnostics` counts, and calls on whose numbers spans and ledger"
+            " disagree.",
             [ledger("health_overview")],
             {
                 "lost_records": Column("Lost records", "short", bad_from=1),
@@ -67,20 +71,22 @@ def _now(page):
     )
 
 
-def _over_time(page):
+def _over_time(page: Dashboard) -> None:
     panels.section(
         page,
         "Over time",
         panels.stacked(
             "Errors by place",
-            "Where in spanflow they happened, as `journal.lost` or `redact.failed`; the process's log says more.",
+            "Where in spanflow they happened, as `journal.lost` or `redact.failed`; the process's"
+            " log says more.",
             [bars(_ERRORS, "spanflow_internal_site", "{{spanflow_internal_site}}")],
             "short",
             width=8,
         ),
         panels.lines(
             "Journal lag",
-            "The age of the oldest records that are not in the ledger yet. Beside programs with SPANFLOW_INGEST=off"
+            "The age of the oldest records that are not in the ledger yet. Beside programs with"
+            " SPANFLOW_INGEST=off"
             " it grows until `spanflow ingest` runs.",
             [over_time(f"max by (job) ({_LAG})", "{{job}}")],
             "s",
@@ -89,7 +95,8 @@ def _over_time(page):
         ),
         panels.stacked(
             "Lost records",
-            "Records that could not be written: a full disk, no access, a segment that somebody removed.",
+            "Records that could not be written: a full disk, no access, a segment that somebody"
+            " removed.",
             [bars(_LOST, "job", "{{job}}")],
             "short",
             width=8,
@@ -97,7 +104,7 @@ def _over_time(page):
     )
 
 
-def _ledger(page):
+def _ledger(page: Dashboard) -> None:
     panels.section(
         page,
         "In the ledger",

@@ -277,7 +277,6 @@ def categories(
     width: int = 12,
     height: int = 9,
     stack: bool = False,
-    units: Mapping[str, str] | None = None,
 ) -> barchart.Panel:
     """Horizontal bars, a group of them for each row of a table.
 
@@ -291,7 +290,6 @@ def categories(
         width: Of 24.
         height: In rows of Grafana's grid.
         stack: Put a row's bars one on the other.
-        units: Of columns that have another unit; they are told in the tooltip and not drawn.
     """
     panel = (
         barchart.Panel()
@@ -319,10 +317,6 @@ def categories(
     )
     for name, shown in columns.items():
         panel = panel.override_by_name(name, _named(shown, COLOURS.get(name, "")))
-    for name, other in (units or {}).items():
-        hidden = {"legend": True, "tooltip": False, "viz": True}
-        told = [_set("unit", other), _set("custom.hideFrom", hidden)]
-        panel = panel.override_by_name(name, told)
     return panel
 
 
@@ -354,6 +348,7 @@ def rows(
         .no_value("–")
         .height(height)
         .span(width)
+        .show_header(True)
         .filterable(True)
     )
     for name, column in columns.items():

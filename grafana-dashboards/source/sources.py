@@ -1,4 +1,4 @@
-"""Where panels get their numbers: the data sources, as variables of a dashboard, and queries of each.
+"""Where panels get their numbers: data sources, variables and queries of a dashboard.
 
 It knows query languages and nothing of how a panel looks.
 """
@@ -68,7 +68,7 @@ _IN_RANGE: Final = (
     "started_at >= epoch_ms(${__from}::BIGINT) AND started_at < epoch_ms(${__to}::BIGINT)"
     " AND $n$${engagement:raw}$n$ IN ('.*', name)"
 )
-# What every macro of the ledger is told: the time range, and the engagement chosen above the panels.
+# What every macro of the ledger is told: the time range and the chosen engagement.
 _CHOSEN: Final = (
     "since := epoch_ms(${__from}::BIGINT), until := epoch_ms(${__to}::BIGINT),"
     " name := nullif($n$${engagement:raw}$n$, '.*')"
@@ -92,8 +92,8 @@ def ledger(name: str, ref: str = "A", *, over_time: bool = False) -> _Sql:
     """Ask the ledger what `sql/<name>.sql` asks.
 
     Args:
-        name: The file; `/* chosen */` in it stands for the time range and the chosen engagement as a
-            macro takes them, `/* in range */` for the same as a condition.
+        name: The file; `/* chosen */` in it stands for the time range and the chosen engagement
+            as a macro takes them, `/* in range */` for the same as a condition.
         ref: The query's letter.
         over_time: The rows are points in time, one column or label a line.
     """
@@ -128,9 +128,9 @@ def _read(name: str) -> str:
 def grown(metric: str, by: str, window: str) -> str:
     """Return PromQL for how much a counter grew in a window, exactly.
 
-    `increase()` guesses beyond the first and last sample and never counts what a series begins with:
-    the one turn that failed today would be 0. Here a series counts from what it was before the
-    window, or from nothing where it is new or began anew.
+    `increase()` guesses beyond the first and last sample and never counts what a series begins
+    with: the one turn that failed today would be 0. Here a series counts from what it was before
+    the window, or from nothing where it is new or began anew.
 
     Args:
         metric: The counter, with matchers.

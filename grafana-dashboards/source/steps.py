@@ -1,24 +1,27 @@
-"""The dashboard *Steps*: how long steps take, where they fail and are tried again, what follows what."""
+"""The dashboard *Steps*: how long they take, where they fail, what follows what."""
 
 from __future__ import annotations
 
 import panels
 import sources
 from engagements import TRACES
+from grafana_foundation_sdk.builders.dashboard import Dashboard  # noqa: TC002
 from panels import Column
 from sources import bars, clickhouse, grown, ledger, now, over_time, traceql, traceql_metrics
 
 __all__ = ["made"]
 
-_STEPS = 'spanflow_step_duration_seconds_count{spanflow_step_path=~"$step"}'
-_FAILED = 'spanflow_step_duration_seconds_count{spanflow_step_path=~"$step", spanflow_step_status="failed"}'
-_BUCKETS = 'spanflow_step_duration_seconds_bucket{spanflow_step_path=~"$step"}'
-_SPANS = 'traces_span_metrics_calls_total{spanflow_step_path=~"$step", spanflow_step_path!=""}'
-_SPAN_BUCKETS = 'traces_span_metrics_duration_seconds_bucket{spanflow_step_path=~"$step", spanflow_step_path!=""}'
+_CHOSEN = 'spanflow_step_path=~"$step"'
+_STEPS = f"spanflow_step_duration_seconds_count{{{_CHOSEN}}}"
+_FAILED = f'spanflow_step_duration_seconds_count{{{_CHOSEN}, spanflow_step_status="failed"}}'
+_BUCKETS = f"spanflow_step_duration_seconds_bucket{{{_CHOSEN}}}"
+# Spans of turns and calls are there as well, without a path.
+_SPANS = f'traces_span_metrics_calls_total{{{_CHOSEN}, spanflow_step_path!=""}}'
+_SPAN_BUCKETS = f'traces_span_metrics_duration_seconds_bucket{{{_CHOSEN}, spanflow_step_path!=""}}'
 _PATH = 'span.spanflow.step.path =~ "${step:regex}"'
 
 
-def made():
+def made() -> Dashboard:
     """Return the dashboard."""
     page = panels.page(
         "spanflow / Steps",
@@ -43,17 +46,18 @@ def made():
     return page
 
 
-def _quantile(share, buckets, window="$__interval"):
-    return f"histogram_quantile({share}, {grown(buckets, 'le, spanflow_step_path', window)})"
+def _quantile(share: float, buckets: str) -> str:
+    return f"histogram_quantile({share}, {grown(buckets, 'le, spanflow_step_path', '$__interval')})"
 
 
-def _durations(page):
+def _durations(page: Dashboard) -> None:
     panels.section(
         page,
         "Durations",
         panels.lines(
             "Median duration",
-            "Half of the executions took no longer. All attempts of an execution together; a wait for a"
+            "Half of the executions took no longer. All attempts of an execution together; a wait"
+            " for a"
             " person is not in it.",
             [over_time(_quantile(0.5, _BUCKETS), "{{spanflow_step_path}}")],
             "s",
@@ -68,7 +72,8 @@ def _durations(page):
         ),
         panels.categories(
             "Working time of visits",
-            "Exact percentiles from the ledger. A visit that was taken up again after a pause is one visit.",
+            "Exact percentiles from the ledger. A visit that was taken up again after a pause is"
+            " one visit.",
             ledger("step_times"),
             "step",
             "ms",
@@ -78,7 +83,8 @@ def _durations(page):
         ),
         panels.rows(
             "Steps in numbers",
-            "Of the engagements that began in this range. The failure rate is of visits whose last execution"
+            "Of the engagements that began in this range. The failure rate is of visits whose last"
+            " execution"
             " failed; the sums of a step include the steps inside it.",
             ledger("step_stats"),
             {
@@ -101,7 +107,7 @@ def _durations(page):
     )
 
 
-def _failures(page):
+def _failures(page: Dashboard) -> None:
     panels.section(
         page,
         "Failures and retries",
@@ -135,7 +141,8 @@ def _failures(page):
         ),
         panels.categories(
             "Attempts beyond the first",
-            "How often steps were tried again within an execution, and how many executions failed in the end.",
+            "How often steps were tried again within an execution, and how many executions failed"
+            " in the end.",
             ledger("retries"),
             "step",
             "short",
@@ -160,13 +167,14 @@ def _failures(page):
     )
 
 
-def _transitions(page):
+def _transitions(page: Dashboard) -> None:
     panels.section(
         page,
         "Transitions",
         panels.flow(
             "What follows what",
-            "Nodes: executions of a step and its median duration. Edges: how often one led to the other, and"
+            "Nodes: executions of a step and its median duration. Edges: how often one led to the"
+            " other, and"
             " the median time between them.",
             [ledger("nodes", "A"), ledger("edges", "B")],
             width=14,
@@ -189,7 +197,7 @@ def _transitions(page):
     )
 
 
-def _traces(page):
+def _traces(page: Dashboard) -> None:
     panels.section(
         page,
         "Traces",
@@ -198,7 +206,8 @@ def _traces(page):
             "Tempo's own percentiles, of the spans that were sampled.",
             [
                 traceql_metrics(
-                    f"{{ {_PATH} }} | quantile_over_time(duration, .5, .95) by (span.spanflow.step.path)"
+                    f"{{ {_PATH} }} | quantile_over_time(duration, .5, .95) by"
+                    f" (span.spanflow.step.path)"
                 )
             ],
             "s",
@@ -207,8 +216,8 @@ def _traces(page):
             "Step spans that failed",
             "A click on a trace shows where in its turn it happened.",
             traceql(
-                f'{{ span.spanflow.step.status = "failed" && {_PATH} }} | select(span.spanflow.step.path,'
-                " span.spanflow.engagement.id, span.error.type)"
+                f'{{ span.spanflow.step.status = "failed" && {_PATH} }} | select('
+                "span.spanflow.step.path, span.spanflow.engagement.id, span.error.type)"
             ),
             {"duration": Column("Duration", "ns")},
             width=12,
@@ -217,13 +226,14 @@ def _traces(page):
     )
 
 
-def _span_metrics(page):
+def _span_metrics(page: Dashboard) -> None:
     panels.section(
         page,
         "Span metrics of a Collector",
         panels.stacked(
             "Step spans by step",
-            "Counted by the Collector's span_metrics connector; sampled spans only where the sampler stands"
+            "Counted by the Collector's span_metrics connector; sampled spans only where the"
+            " sampler stands"
             " before it.",
             [bars(_SPANS, "spanflow_step_path", "{{spanflow_step_path}}")],
             "short",
@@ -239,7 +249,7 @@ def _span_metrics(page):
     )
 
 
-def _warehouse(page):
+def _warehouse(page: Dashboard) -> None:
     panels.section(
         page,
         "ClickHouse",

@@ -1,10 +1,11 @@
-"""The dashboard *Tokens and cost*: who spends them on what, what has no price, what was spent again."""
+"""The dashboard *Tokens and cost*: on what they go, what has no price, what goes twice."""
 
 from __future__ import annotations
 
 import panels
 import sources
 from engagements import TRACES
+from grafana_foundation_sdk.builders.dashboard import Dashboard  # noqa: TC002
 from panels import Column
 from sources import bars, clickhouse, grown, ledger, now, traceql, traceql_metrics
 
@@ -23,12 +24,13 @@ _USAGE = {
 }
 
 
-def made():
+def made() -> Dashboard:
     """Return the dashboard."""
     page = panels.page(
         "spanflow / Tokens and cost",
         "spanflow-usage",
-        "What models spent: by model, step, engagement and metadata; what has no price; what was spent again.",
+        "What models spent: by model, step, engagement and metadata; what has no price; what was"
+        " spent again.",
         "now-7d",
         [
             sources.source(sources.LEDGER),
@@ -50,13 +52,14 @@ def made():
     return page
 
 
-def _overview(page):
+def _overview(page: Dashboard) -> None:
     panels.section(
         page,
         "Spent",
         panels.numbers(
             "Model calls in this range",
-            "Calls that count, each once, whatever reported it. Unpriced ones are not in the cost. Spent again:"
+            "Calls that count, each once, whatever reported it. Unpriced ones are not in the cost."
+            " Spent again:"
             " the share of tokens that went into replays, retries and forks.",
             [ledger("usage_overview")],
             {
@@ -97,7 +100,8 @@ def _overview(page):
         ),
         panels.numbers(
             "Reported in this range",
-            "As the metrics tell it: tokens, and costs that were reported with the call, in all and for"
+            "As the metrics tell it: tokens, and costs that were reported with the call, in all"
+            " and for"
             " each engagement that began.",
             [
                 now(grown(_TOKENS, "", "$__range"), "tokens", "A"),
@@ -120,13 +124,14 @@ def _overview(page):
     )
 
 
-def _by(page):
+def _by(page: Dashboard) -> None:
     panels.section(
         page,
         "By what",
         panels.rows(
             "By model",
-            "The model that answered. Calls outside any engagement are in it where all engagements are chosen.",
+            "The model that answered. Calls outside any engagement are in it where all"
+            " engagements are chosen.",
             ledger("usage_by_model"),
             {"model": Column("Model"), **_USAGE},
             width=12,
@@ -152,7 +157,8 @@ def _by(page):
         ),
         panels.rows(
             "By $metadata_key",
-            "The value of this key in the engagements' metadata, as the user's tier; the key is typed above.",
+            "The value of this key in the engagements' metadata, as the user's tier; the key is"
+            " typed above.",
             ledger("usage_by_metadata"),
             {
                 "value": Column("Value"),
@@ -180,13 +186,14 @@ def _by(page):
     )
 
 
-def _unpriced(page):
+def _unpriced(page: Dashboard) -> None:
     panels.section(
         page,
         "Without a price or a number",
         panels.rows(
             "Calls that are not in the cost",
-            "`spanflow prices set` or `spanflow prices import` gives them one, for the past as well.",
+            "`spanflow prices set` or `spanflow prices import` gives them one, for the past as"
+            " well.",
             ledger("unpriced"),
             {
                 "model": Column("Model"),
@@ -201,13 +208,14 @@ def _unpriced(page):
     )
 
 
-def _again(page):
+def _again(page: Dashboard) -> None:
     panels.section(
         page,
         "Spent again",
         panels.categories(
             "Tokens that were spent again, by step",
-            "Replay: a step that asks a person begins anew when it is resumed. Retry: a failed attempt before"
+            "Replay: a step that asks a person begins anew when it is resumed. Retry: a failed"
+            " attempt before"
             " it. Fork: a turn that left from an earlier checkpoint.",
             ledger("again_by_step"),
             "step",
@@ -236,7 +244,7 @@ def _again(page):
     )
 
 
-def _traces(page):
+def _traces(page: Dashboard) -> None:
     panels.section(
         page,
         "Traces",
@@ -245,7 +253,8 @@ def _traces(page):
             "Of the chat spans that Tempo has, a second.",
             [
                 traceql_metrics(
-                    '{ span.gen_ai.operation.name = "chat" } | sum_over_time(span.gen_ai.usage.output_tokens)'
+                    '{ span.gen_ai.operation.name = "chat" }'
+                    " | sum_over_time(span.gen_ai.usage.output_tokens)"
                     " by (span.gen_ai.response.model)"
                 )
             ],
@@ -266,13 +275,14 @@ def _traces(page):
     )
 
 
-def _warehouse(page):
+def _warehouse(page: Dashboard) -> None:
     panels.section(
         page,
         "ClickHouse",
         panels.rows(
             "Tokens of all hosts by model",
-            "From the chat and embeddings spans in the table `otel_traces` that the Collector's ClickHouse"
+            "From the chat and embeddings spans in the table `otel_traces` that the Collector's"
+            " ClickHouse"
             " exporter writes. Calls that two instrumentations reported are in it twice; the ledger"
             " counts them once.",
             clickhouse("clickhouse_models"),

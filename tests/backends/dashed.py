@@ -86,7 +86,7 @@ def get(address: str, path: str, **arguments: Any) -> Any:
     """Get JSON over HTTP; an answer that says no is an error with its text."""
     url = f"http://{address}{path}?{urllib.parse.urlencode(arguments)}"
     try:
-        with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310 - an address of ours
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as refused:
         message = f"{path} {arguments}: {refused.read().decode()}"
