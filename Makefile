@@ -23,11 +23,11 @@ check: .venv/dev ## lint, types, layout
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(PYTEST) -q tests/test_layout.py
 
-backends: .venv/dev ## bring the servers: build an OpenTelemetry Collector, once; find or install PostgreSQL
+backends: .venv/dev ## bring the servers, once: Collector, Jaeger, Tempo, Prometheus, Phoenix; find or install PostgreSQL
 	PYTHON=$(BIN)/python collector-config/build "$(CACHE)/backends"
 	$(BIN)/python tests/backends/postgres.py
 
-test-backends: backends ## send the demo's spans to that Collector, pause and resume on that PostgreSQL
+test-backends: backends ## run the agents against those servers, and read from them what they were told
 	$(PYTEST) -m backends $(ARGS)
 
 interop: .venv/dev ## run beside other people's instrumentors, and note what was seen in docs/interop.md

@@ -88,12 +88,11 @@ def collector(folder: Path, configuration: str, **environment: str) -> Iterator[
     Yields:
         What a program sets to send its spans there.
     """
-    grpc, http = free_address(), free_address()
+    where = {"OTLP_GRPC": free_address(), "OTLP_HTTP": free_address(), **environment}
     log = folder / f"{Path(configuration).stem}.log"
     command = [program("otelcol-spanflow"), "--config", CONFIGURATION / configuration]
-    where = {"OTLP_GRPC": grpc, "OTLP_HTTP": http, **environment}
-    with running(command, [grpc, http], log, where):
-        yield sending_to(grpc)
+    with running(command, [where["OTLP_GRPC"], where["OTLP_HTTP"]], log, where):
+        yield sending_to(where["OTLP_GRPC"])
 
 
 def sending_to(grpc: str) -> dict[str, str]:
@@ -116,9 +115,9 @@ class Backend:
 
 
 @contextmanager
-def jaeger(folder: Path) -> Iterator[Backend]:
-    """Run a Jaeger that keeps everything in memory."""
-    here = Backend(otlp=free_address(), query=free_address())
+def jaeger(folder: Path, otlp: str | None = None) -> Iterator[Backend]:
+    """Run a Jaeger that keeps everything in memory, where it takes spans at a given address."""
+    here = Backend(otlp=otlp or free_address(), query=free_address())
     where = {
         "OTLP_GRPC": here.otlp,
         "OTLP_HTTP": free_address(),
@@ -166,3 +165,19 @@ def prometheus(folder: Path, configuration: str) -> Iterator[str]:
     ]
     with running(command, [address], folder / "prometheus.log", {}):
         yield address
+
+
+@contextmanager
+def phoenix(folder: Path) -> Iterator[Backend]:
+    """Run a Phoenix that keeps what it gets in a folder."""
+    here = Backend(otlp=free_address(), query=free_address())
+    where = {
+        "PHOENIX_WORKING_DIR": str(folder / "phoenix"),
+        "PHOENIX_HOST": "127.0.0.1",
+        "PHOENIX_PORT": here.query.split(":")[1],
+        "PHOENIX_GRPC_PORT": here.otlp.split(":")[1],
+        "PHOENIX_TELEMETRY_ENABLED": "false",
+    }
+    command = [program("phoenix") / "bin" / "phoenix", "serve"]
+    with running(command, [here.otlp, here.query], folder / "phoenix.log", where):
+        yield here
