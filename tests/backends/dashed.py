@@ -41,8 +41,8 @@ class Recorded:
     """One day of the demo, and of a program with a bad day, as three stores have it."""
 
     ledger: Path
-    prometheus: str
-    began: int
+    prometheus: str = ""
+    began: int = field(default_factory=lambda: int(time.time()))
     """When it began, in seconds since 1970."""
     tempo: str = ""
     ended: int = field(default_factory=lambda: int(time.time()))
@@ -112,7 +112,7 @@ def through_a_collector(folder: Path) -> Iterator[Recorded]:
         scraped = _SCRAPED.format(metrics=metrics)
         address = stack.enter_context(servers.prometheus(folder, scraped))
         recorded = Recorded(folder / "traces.duckdb", address, int(time.time()), tempo.query)
-        _record(recorded, folder, {**sending, "OTEL_METRICS_EXPORTER": "otlp"})
+        _record(recorded, {**sending, "OTEL_METRICS_EXPORTER": "otlp"})
         yield recorded
 
 
@@ -128,13 +128,14 @@ def pushed(folder: Path) -> Iterator[Recorded]:
             "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL": "http/protobuf",
             "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"http://{address}/api/v1/otlp/v1/metrics",
         }
-        _record(recorded, folder, sending)
+        _record(recorded, sending)
         yield recorded
 
 
-def _record(recorded: Recorded, folder: Path, sending: dict[str, str]) -> None:
-    demo = [BIN / "spanflow", "demo", "--users", str(USERS), "--ledger", recorded.ledger, "--json"]
-    odd = [sys.executable, TESTS / "dashboards" / "odd_day.py", folder]
+def live(ledger: Path, sending: dict[str, str]) -> None:
+    """Live through the demo's day and the odd one, into a ledger and wherever it is sent."""
+    demo = [BIN / "spanflow", "demo", "--users", str(USERS), "--ledger", ledger, "--json"]
+    odd = [sys.executable, TESTS / "dashboards" / "odd_day.py", ledger.parent]
     for name, command in (("booking", demo), ("research", odd)):
         environment = {
             **os.environ,
@@ -142,7 +143,7 @@ def _record(recorded: Recorded, folder: Path, sending: dict[str, str]) -> None:
             "OTEL_METRIC_EXPORT_INTERVAL": "1000",
             "OTEL_RESOURCE_ATTRIBUTES": f"service.instance.id={name}-1",
             "OTEL_SERVICE_NAME": name,
-            "SPANFLOW_LEDGER": str(recorded.ledger),
+            "SPANFLOW_LEDGER": str(ledger),
             "PYTHONPATH": str(TESTS),
         }
         done = subprocess.run(
@@ -154,8 +155,12 @@ def _record(recorded: Recorded, folder: Path, sending: dict[str, str]) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-    ingest = [BIN / "spanflow", "ingest", "--ledger", recorded.ledger]
+    ingest = [BIN / "spanflow", "ingest", "--ledger", ledger]
     subprocess.run(ingest, check=True, capture_output=True, timeout=60)
+
+
+def _record(recorded: Recorded, sending: dict[str, str]) -> None:
+    live(recorded.ledger, sending)
     turns = recorded.one("SELECT count(*) FROM turns")
 
     def arrived() -> bool:
