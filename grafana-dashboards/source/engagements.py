@@ -21,7 +21,8 @@ _RESUMED = (
     'spanflow_turns_total{spanflow_engagement_name=~"$engagement", spanflow_turn_kind="resume"}'
 )
 _WAITED = 'spanflow_wait_duration_seconds_bucket{spanflow_engagement_name=~"$engagement"}'
-_NAMED = 'span.spanflow.engagement.name =~ "${engagement:regex}"'
+# Backticks: Grafana escapes more than a text in quotes may hold.
+_NAMED = "span.spanflow.engagement.name =~ `${engagement:regex}`"
 
 
 def made() -> Dashboard:

@@ -18,7 +18,8 @@ _BUCKETS = f"spanflow_step_duration_seconds_bucket{{{_CHOSEN}}}"
 # Spans of turns and calls are there as well, without a path.
 _SPANS = f'traces_span_metrics_calls_total{{{_CHOSEN}, spanflow_step_path!=""}}'
 _SPAN_BUCKETS = f'traces_span_metrics_duration_seconds_bucket{{{_CHOSEN}, spanflow_step_path!=""}}'
-_PATH = 'span.spanflow.step.path =~ "${step:regex}"'
+# Backticks: Grafana escapes more than a text in quotes may hold.
+_PATH = "span.spanflow.step.path =~ `${step:regex}`"
 
 
 def made() -> Dashboard:

@@ -109,6 +109,8 @@ def _formatted(value: Any, how: str) -> str:
         many = value if isinstance(value, list) else [value]
         escaped = [re.sub(r"[\\^$*+?.()|[\]{}/]", r"\\\g<0>", str(one)) for one in many]
         return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
+    if how == "prometheus":  # what its data source does to a value of a variable with `All`
+        return re.sub(r"[$^*{}\[\]'+?.()|]", r"\\\\\g<0>", str(value).replace("\\", "\\" * 4))
     assert how == "raw", how
     assert not isinstance(value, list), "several values have no plain form in a query"
     return str(value)
