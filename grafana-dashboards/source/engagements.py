@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import panels
 import sources
+from fields import Column
 from grafana_foundation_sdk.builders.dashboard import Dashboard  # noqa: TC002
-from panels import Column
 from sources import bars, explored, grown, ledger, now, over_time, traceql
 
 __all__ = ["TRACES", "made"]

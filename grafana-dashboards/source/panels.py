@@ -5,9 +5,10 @@ It knows no metric, no table and no query.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from fields import COLOURS, coloured, named
+from fields import shown as shown_as
 from grafana_foundation_sdk.builders import (
     barchart,
     common,
@@ -32,18 +33,17 @@ from grafana_foundation_sdk.models.common import (
 from grafana_foundation_sdk.models.dashboard import (
     DashboardCursorSync,
     DashboardLinkType,
-    DynamicConfigValue,
     FieldColorModeId,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from fields import Column
     from grafana_foundation_sdk.cog.builder import Builder
     from grafana_foundation_sdk.cog.variants import Dataquery
 
 __all__ = [
-    "Column",
     "categories",
     "flow",
     "lines",
@@ -53,40 +53,6 @@ __all__ = [
     "section",
     "stacked",
 ]
-
-# What becomes of people and steps has one colour everywhere.
-COLOURS: Final = {
-    "completed": "green",
-    "advanced": "green",
-    "answered": "green",
-    "active": "blue",
-    "paused": "yellow",
-    "waiting": "yellow",
-    "cancelled": "#8e8e8e",
-    "left": "orange",
-    "abandoned": "orange",
-    "dropped": "orange",
-    "failed": "red",
-    "interrupted": "purple",
-}
-"""Colours by the name of a series."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """How one column of a table is shown."""
-
-    title: str
-    unit: str = ""
-    """A unit of Grafana's; none for text and times."""
-    link: str = ""
-    """Where a click leads."""
-    width: int = 0
-    bar: bool = False
-    """Draw a bar behind the number."""
-    colour: str = ""
-    bad_from: float | None = None
-    """Red from there on, green below."""
 
 
 def page(
@@ -180,7 +146,7 @@ def numbers(
         .span(width)
     )
     for name, column in shown.items():
-        panel = panel.override_by_name(name, _shown(column))
+        panel = panel.override_by_name(name, shown_as(column))
     return panel
 
 
@@ -316,7 +282,7 @@ def categories(
         .tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI))
     )
     for name, shown in columns.items():
-        panel = panel.override_by_name(name, _named(shown, COLOURS.get(name, "")))
+        panel = panel.override_by_name(name, named(shown, COLOURS.get(name, "")))
     return panel
 
 
@@ -352,7 +318,7 @@ def rows(
         .filterable(True)
     )
     for name, column in columns.items():
-        panel = panel.override_by_name(name, _shown(column))
+        panel = panel.override_by_name(name, shown_as(column))
     return panel
 
 
@@ -367,38 +333,9 @@ def flow(
     return panel.nodes(nodes).edges(edges)
 
 
-def _shown(column: Column) -> list[DynamicConfigValue]:
-    told = [_set("displayName", column.title)]
-    if column.unit:
-        told.append(_set("unit", column.unit))
-    if column.width:
-        told.append(_set("custom.width", column.width))
-    if column.bar:
-        told.append(_set("custom.cellOptions", {"type": "gauge", "mode": "basic"}))
-        told.append(_set("min", 0))
-    if column.colour:
-        told.append(_set("color", {"mode": "fixed", "fixedColor": column.colour}))
-    if column.bad_from is not None:
-        steps = [{"color": "green", "value": None}, {"color": "red", "value": column.bad_from}]
-        told.append(_set("color", {"mode": "thresholds"}))
-        told.append(_set("thresholds", {"mode": "absolute", "steps": steps}))
-    if column.link:
-        link = {"title": "Show its traces", "url": column.link, "targetBlank": False}
-        told.append(_set("links", [link]))
-    return told
-
-
-def _named(shown: str, colour: str) -> list[DynamicConfigValue]:
-    told = [_set("displayName", shown)]
-    if colour:
-        told.append(_set("color", {"mode": "fixed", "fixedColor": colour}))
-    return told
-
-
 def _coloured(panel: timeseries.Panel) -> timeseries.Panel:
     for name, colour in COLOURS.items():
-        told = [_set("color", {"mode": "fixed", "fixedColor": colour})]
-        panel = panel.override_by_name(name, told)
+        panel = panel.override_by_name(name, coloured(colour))
     return panel
 
 
@@ -409,7 +346,3 @@ def _one_colour(colour: str) -> dashboard.FieldColor:
 def _asked_of(query: Builder[Dataquery]) -> Any:
     """The data source that a query asks."""
     return query.build().to_json()["datasource"]  # type: ignore[attr-defined]
-
-
-def _set(name: str, value: object) -> DynamicConfigValue:
-    return DynamicConfigValue(id_val=name, value=value)

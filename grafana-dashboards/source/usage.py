@@ -5,8 +5,8 @@ from __future__ import annotations
 import panels
 import sources
 from engagements import TRACES
+from fields import Column
 from grafana_foundation_sdk.builders.dashboard import Dashboard  # noqa: TC002
-from panels import Column
 from sources import bars, clickhouse, grown, ledger, now, traceql, traceql_metrics
 
 __all__ = ["made"]

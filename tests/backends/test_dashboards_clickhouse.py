@@ -38,7 +38,8 @@ def stored(tmp_path_factory):
 
 def _asked(query, recorded, step):
     sql = grafana.filled(query.target["rawSql"], {"step": step}, "sqlstring")
-    between = rf"\1 >= toDateTime({recorded.began - 60}) AND \1 <= toDateTime({recorded.ended + 60})"
+    began, ended = recorded.began - 60, recorded.ended + 60
+    between = rf"\1 >= toDateTime({began}) AND \1 <= toDateTime({ended})"
     sql = re.sub(r"\$__timeFilter\((\w+)\)", between, sql)
     return sql.replace("FROM otel_traces", "FROM otel.otel_traces")
 

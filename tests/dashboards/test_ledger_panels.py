@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from dashboards import grafana
@@ -204,7 +208,8 @@ SAME = [
         "By model",
         "FROM panel",
         """SELECT model, count(*), sum(input_tokens), sum(output_tokens), sum(total_tokens),
-            sum(cost_usd), count(*) FILTER (cost_usd IS NULL) FROM llm_calls WHERE counted GROUP BY model""",
+            sum(cost_usd), count(*) FILTER (cost_usd IS NULL)
+        FROM llm_calls WHERE counted GROUP BY model""",
     ),
     (
         "By step",
@@ -221,7 +226,8 @@ SAME = [
     (
         "By $metadata_key",
         "SELECT value, engagements, calls, total_tokens, cost_usd FROM panel",
-        """SELECT coalesce(metadata->>'tier', '(none)'), count(*), sum(llm_calls), sum(total_tokens), sum(cost_usd)
+        """SELECT coalesce(metadata->>'tier', '(none)'), count(*), sum(llm_calls),
+            sum(total_tokens), sum(cost_usd)
         FROM engagements WHERE llm_calls > 0 GROUP BY 1""",
     ),
     (
@@ -320,3 +326,18 @@ def test_the_names_to_choose_from_are_the_ledgers(asked):
     ]
     only = asked.shown(grafana.variables("engagements")["steps"]["query"], engagement="research")[1]
     assert only == [("research",), ("agree",), ("report",)]
+
+
+def test_the_plain_shell_answers_the_same(asked):
+    """An older DuckDB than ours, as the data source may bring one."""
+    [(file,)] = asked.answer("SELECT path FROM duckdb_databases() WHERE path IS NOT NULL")[1]
+    shell = Path(sys.executable).with_name("duckdb")
+    for query in grafana.queries(LEDGER):
+        sql = grafana.filled(query.target["rawSql"], asked.variables, "sqlstring")
+        command = [shell, "-readonly", "-json", file, sql]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, f"{query.id}: {done.stderr}"
+        columns, rows = asked.answer(sql)
+        told = json.loads(done.stdout)
+        assert len(told) == len(rows), query.id
+        assert list(told[0]) == [name for name, _ in columns], query.id

@@ -134,3 +134,36 @@ def test_ids_of_engagements_lead_to_their_traces():
                 )
                 assert pane["range"] == {"from": "1", "to": "2"}
     assert found >= 6
+
+
+def test_every_panel_and_every_alert_is_described():
+    text = (grafana.ROOT / "docs" / "dashboards.md").read_text(encoding="utf-8")
+    for name in grafana.NAMES:
+        heading = grafana.dashboard(name)["title"].removeprefix("spanflow / ")
+        [section] = [part for part in text.split("\n## ") if part.startswith(f"{heading}\n")]
+        rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| ")][1:]
+        kinds = {
+            title.strip("| "): kind.strip() for titles, kind, *_ in rows for title in _split(titles)
+        }
+        assert kinds == {
+            panel["title"]: KINDS[panel["datasource"]["type"]] for panel in grafana.panels(name)
+        }
+    rules = (grafana.FOLDER / "alerts.yaml").read_text(encoding="utf-8")
+    alerts = [line.split()[-1] for line in rules.splitlines() if "- alert: " in line]
+    assert len(alerts) >= 4
+    assert [a for a in alerts if f"| `{a}` |" not in text] == []
+
+
+KINDS = {
+    "prometheus": "Metrics",
+    "tempo": "Traces",
+    "motherduck-duckdb-datasource": "Ledger",
+    "grafana-clickhouse-datasource": "ClickHouse",
+}
+COMMAS = {"Tokens that were spent again, by step", "The ledger, since it began"}
+
+
+def _split(titles):
+    """Titles that stand in one line of the documentation."""
+    titles = titles.strip("| ")
+    return [titles] if titles in COMMAS else titles.split(", ")
