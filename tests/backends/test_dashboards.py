@@ -7,6 +7,7 @@ import subprocess
 from collections import defaultdict
 
 import pytest
+import yaml
 from backends import dashed, servers
 from dashboards import grafana
 
@@ -247,3 +248,21 @@ def test_every_metric_of_the_alerts_is_one_that_capture_emits(pushed):
     assert metrics <= set(known)
     labels = dashed.get(pushed.prometheus, "/api/v1/labels")["data"]
     assert used - metrics <= set(labels)
+
+
+def test_what_the_rules_record_is_what_the_ledger_says(pushed):
+    groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    told = {rule["record"]: rule["expr"] for rule in groups[0]["rules"] if "record" in rule}
+    begun = pushed.instant(told["spanflow:engagements_begun:6h"])
+    assert {one["metric"]["spanflow_engagement_name"]: float(one["value"][1]) for one in begun} == {
+        row["name"]: row["n"]
+        for row in pushed.rows("SELECT name, count(*) AS n FROM engagements GROUP BY name")
+    }
+    resumed = pushed.instant(told["spanflow:resumptions:6h"])
+    assert sum(float(one["value"][1]) for one in resumed) == pushed.one(
+        "SELECT count(*) FROM turns WHERE kind = 'resume'"
+    )
+    [cost] = pushed.instant(told["spanflow:cost_usd:6h"])
+    assert float(cost["value"][1]) == pytest.approx(
+        pushed.one("SELECT sum(cost_usd) FROM llm_calls WHERE counted AND cost_reported")
+    )

@@ -6,9 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
@@ -16,24 +14,6 @@ from dashboards import grafana
 
 BIN = Path(sys.executable).parent
 TESTS = Path(__file__).parents[1]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A ledger, and what is chosen above the panels."""
-
-    connection: duckdb.DuckDBPyConnection
-    variables: dict[str, Any]
-
-    def answer(self, sql: str) -> tuple[list[tuple[str, str]], list[tuple[Any, ...]]]:
-        """Columns with their types, and rows."""
-        done = self.connection.execute(sql)
-        columns = [(column[0], str(column[1])) for column in done.description or ()]
-        return columns, done.fetchall()
-
-    def shown(self, sql: str, **chosen: Any) -> tuple[list[tuple[str, str]], list[tuple[Any, ...]]]:
-        """The same for a query with variables, as the data source fills them in."""
-        return self.answer(grafana.filled(sql, self.variables | chosen, "sqlstring"))
 
 
 @pytest.fixture(scope="session")
@@ -71,10 +51,10 @@ def asked(tmp_path_factory):
             "step": grafana.ALL,
             "metadata_key": "tier",
         }
-        choices = Asked(connection, variables)
+        choices = grafana.Asked(connection, variables)
         [steps] = [
             choices.shown(found["query"])[1]
             for found in grafana.variables("engagements").values()
             if found["name"] == "steps"
         ]
-        yield Asked(connection, {**variables, "steps": [path for (path,) in steps]})
+        yield grafana.Asked(connection, {**variables, "steps": [path for (path,) in steps]})

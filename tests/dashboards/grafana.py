@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    import duckdb
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "grafana-dashboards"
 NAMES = ("engagements", "health", "steps", "tokens-and-cost")
@@ -50,6 +52,24 @@ class Query:
     @property
     def id(self) -> str:
         return f"{self.dashboard}: {self.title} {self.target['refId']}".replace(" ", "-")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A ledger, and what is chosen above the panels."""
+
+    connection: duckdb.DuckDBPyConnection
+    variables: dict[str, Any]
+
+    def answer(self, sql: str) -> tuple[list[tuple[str, str]], list[tuple[Any, ...]]]:
+        """Columns with their types, and rows."""
+        done = self.connection.execute(sql)
+        columns = [(column[0], str(column[1])) for column in done.description or ()]
+        return columns, done.fetchall()
+
+    def shown(self, sql: str, **chosen: Any) -> tuple[list[tuple[str, str]], list[tuple[Any, ...]]]:
+        """The same for a query with variables, as the data source fills them in."""
+        return self.answer(filled(sql, self.variables | chosen, "sqlstring"))
 
 
 def dashboard(name: str) -> dict[str, Any]:
