@@ -9,7 +9,6 @@ second attempt and waits for a yes; `answer` says yes in a process of its own; `
 """
 
 # LangGraph reads annotations at run time.
-# ruff: noqa: TC003
 
 from __future__ import annotations
 
@@ -109,18 +108,18 @@ def breaks(_: Trip) -> Trip:
 
 def build() -> StateGraph[Any]:
     """Put the graph together."""
-    compare = StateGraph(Trip)
-    compare.add_sequence([judge])
-    compare.add_edge(START, "judge")
+    search = StateGraph(Trip)
+    search.add_sequence([judge])
+    search.add_edge(START, "judge")
     graph = StateGraph(Trip)
     for node in (intake, quote, reviews, confirm, done, breaks):
         graph.add_node(node.__name__, node)
-    graph.add_node("compare", compare.compile())
+    graph.add_node("search", search.compile())
     graph.add_node("pay", pay, retry_policy=AGAIN)
     graph.add_edge(START, "intake")
     graph.add_conditional_edges("intake", route, ["quote", "reviews", "breaks"])
-    graph.add_edge(["quote", "reviews"], "compare")
-    graph.add_edge("compare", "pay")
+    graph.add_edge(["quote", "reviews"], "search")
+    graph.add_edge("search", "pay")
     graph.add_edge("pay", "confirm")
     graph.add_edge("confirm", "done")
     graph.add_edge("done", END)

@@ -1,7 +1,7 @@
-"""A ClickHouse without a server: its engine (chdb) behind as much of its HTTP interface as the Collector speaks.
+"""A ClickHouse without a server: its engine (chdb) behind as much HTTP as the Collector speaks.
 
 What a table may be and what may be inserted, ClickHouse's own engine decides; only the carrying of
-questions and blocks is ours. Nothing here is for anybody but a test: there are no users and no locks.
+questions and blocks is ours. It is for nobody but a test: there are no users and no locks.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Say nothing of each request."""
 
 

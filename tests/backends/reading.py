@@ -141,7 +141,9 @@ class Tempo:
 
     def traces(self, service: str, **attributes: str) -> list[list[Span]]:
         """Return the traces in which one span has all these attributes (`.` written as `__`)."""
-        wanted = [f"span.{key.replace('__', '.')} = {json.dumps(v)}" for key, v in attributes.items()]
+        wanted = [
+            f"span.{key.replace('__', '.')} = {json.dumps(v)}" for key, v in attributes.items()
+        ]
         told = " && ".join([f"resource.service.name = {json.dumps(service)}", *wanted])
         return [self.trace(found["traceID"]) for found in self.search(f"{{ {told} }}")]
 

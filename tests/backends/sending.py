@@ -1,4 +1,4 @@
-"""Spans sent straight through OpenTelemetry's SDK: of other people's programs, or with one attribute changed."""
+"""Spans sent straight through OpenTelemetry's SDK: other people's, or a turn of one's choice."""
 
 from __future__ import annotations
 

@@ -69,8 +69,8 @@ def test_the_collector_makes_the_table_and_fills_it(program, tmp_path):
     assert found == [list(row.values()) for row in rows]
     assert steps == [
         ["breaks", "failed", "Error", 1],
-        ["compare", "completed", "Unset", 4],
-        ["compare/judge", "completed", "Unset", 0],
+        ["search", "completed", "Unset", 4],
+        ["search/judge", "completed", "Unset", 0],
         ["confirm", "completed", "Unset", 0],
         ["confirm", "waiting", "Unset", 1],
         ["done", "completed", "Unset", 1],

@@ -18,11 +18,14 @@ from spanflow import semconv
 pytestmark = [pytest.mark.backends, pytest.mark.timeout(300)]
 
 BIN = Path(sys.executable).parent
-CONFIGURATIONS = sorted(
-    path.relative_to(servers.CONFIGURATION).as_posix()
-    for path in servers.CONFIGURATION.glob("*.yaml")
-    if path.name not in ("builder.yaml", "docker-compose.yaml")
-) + ["docker/collector.yaml"]
+CONFIGURATIONS = [
+    *sorted(
+        path.relative_to(servers.CONFIGURATION).as_posix()
+        for path in servers.CONFIGURATION.glob("*.yaml")
+        if path.name not in ("builder.yaml", "docker-compose.yaml")
+    ),
+    "docker/collector.yaml",
+]
 ALL_TURNS = "SELECT name, outcome, count(*) AS n FROM turns GROUP BY ALL"
 ALL_STEPS = "SELECT path, status, count(*) AS n FROM steps GROUP BY ALL"
 ALL_CALLS = "SELECT model, count(*) AS n FROM llm_calls WHERE counted GROUP BY ALL"
@@ -93,7 +96,10 @@ def test_personal_data_is_gone_and_ids_are_not(program, tmp_path):
     assert mail.attributes["card"] == "pay with **** today"
     assert mail.attributes["plain"] == "two nights, up to 12000 yen"
     assert (mail.attributes["number"], mail.attributes["share"]) == (12, 0.1234567890123456)
-    assert (mail.attributes["many"], mail.attributes["places"]) == (["one", "****"], ["Gion", "Uji"])
+    assert (mail.attributes["many"], mail.attributes["places"]) == (
+        ["one", "****"],
+        ["Gion", "Uji"],
+    )
     assert mail.attributes["user.id"] == hashlib.sha256(b"ada@example.com").hexdigest()
     [turn] = [span for span in others if span.name.startswith("invoke_workflow")]
     assert turn.attributes[semconv.ENGAGEMENT_ID] == turn.attributes[semconv.TURN_ID] == digits
@@ -123,7 +129,10 @@ def test_metrics_of_spans_count_what_the_ledger_counts(program, tmp_path):
         "global": {"scrape_interval": "1s"},
         "scrape_configs": [{"job_name": "c", "static_configs": [{"targets": [metrics]}]}],
     }
-    with servers.jaeger(tmp_path) as jaeger, servers.prometheus(tmp_path, json.dumps(scraping)) as p:
+    with (
+        servers.jaeger(tmp_path) as jaeger,
+        servers.prometheus(tmp_path, json.dumps(scraping)) as p,
+    ):
         where = {"BACKEND": jaeger.otlp, "METRICS": metrics, "METRICS_EVERY": "1s"}
         with servers.collector(tmp_path, "span-metrics.yaml", **where) as sending:
             with tracing(sending, "others") as tracer:

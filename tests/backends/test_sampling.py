@@ -32,7 +32,9 @@ def test_what_somebody_will_look_at_is_kept_and_nothing_else(program, tmp_path):
                     "left": send_turn(tracer, **one, spanflow__turn__outcome="left"),
                     "paused": send_turn(tracer, **one, spanflow__turn__outcome="paused"),
                     "resumed": send_turn(tracer, **{**done, "spanflow__turn__kind": "resume"}),
-                    "abandoned": send_turn(tracer, **done, spanflow__engagement__status="abandoned"),
+                    "abandoned": send_turn(
+                        tracer, **done, spanflow__engagement__status="abandoned"
+                    ),
                     "an error within": send_turn(tracer, error=True, **done),
                     "slow": send_turn(tracer, 31, **done),
                     "many tokens": send_turn(tracer, **done, spanflow__usage__total_tokens=50_000),

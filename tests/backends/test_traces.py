@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.backends, pytest.mark.timeout(300)]
 LONGEST_BYTES = 2_048
 BEGUN = {
     "invoke_workflow trip": [
-        "step compare",
+        "step search",
         "step confirm",
         "step intake",
         "step pay",
@@ -32,7 +32,7 @@ BEGUN = {
     ],
     "step intake": ["chat fake-1"],
     "step quote": ["execute_tool look_up"],
-    "step compare": ["invoke_workflow graph"],
+    "step search": ["invoke_workflow graph"],
     "invoke_workflow graph": ["step judge"],
     "step judge": ["chat fake-1"],
 }
@@ -117,7 +117,7 @@ def _plain(name):
 
 
 def test_every_span_of_the_ledger_is_there_with_its_parent(seen):
-    there = _all(seen.find(at_least=3, **{"user__id": "ada"}))
+    there = _all(seen.find(at_least=3, user__id="ada"))
     rows = seen.program.rows("SELECT span_id, trace_id, parent_span_id FROM spans")
     assert len(rows) == 16 + 3 + 4
     assert {(r["span_id"], r["trace_id"], r["parent_span_id"]) for r in rows} == {
@@ -134,8 +134,8 @@ def test_turns_and_steps_are_linked_to_what_brought_them_about(seen):
         ids.setdefault(span.name, set()).add(span.span_id)
     links = {span.name: set(span.links) for span in begun if span.name.startswith("step ")}
     assert links["step quote"] == links["step reviews"] == ids["step intake"]
-    assert links["step compare"] == ids["step quote"] | ids["step reviews"]
-    assert links["step pay"] == ids["step compare"]
+    assert links["step search"] == ids["step quote"] | ids["step reviews"]
+    assert links["step pay"] == ids["step search"]
     assert links["step confirm"] == ids["step pay"]
     rows = seen.program.rows("SELECT turn_id, previous_turn_id FROM turns ORDER BY started_at")
     assert rows[1] == {"turn_id": _root(answered).span_id, "previous_turn_id": _root(begun).span_id}
@@ -198,7 +198,7 @@ def test_the_turn_says_how_it_ended_and_what_was_reached(seen):
         ({"spanflow__engagement__status": "failed"}, 1),
         ({"spanflow__engagement__name": "trip"}, 3),
         ({"spanflow__step__name": "judge"}, 1),
-        ({"spanflow__step__path": "compare/judge"}, 1),
+        ({"spanflow__step__path": "search/judge"}, 1),
         ({"spanflow__step__status": "waiting"}, 1),
         ({"gen_ai__operation__name": "execute_tool"}, 1),
         ({"gen_ai__request__model": "fake-1"}, 2),
@@ -231,7 +231,7 @@ def test_tokens_of_an_engagement_are_those_of_the_ledger(seen):
 
 
 def test_no_text_is_longer_than_every_back_end_keeps(seen):
-    spans = _all(seen.find(at_least=3, **{"user__id": "ada"})).values()
+    spans = _all(seen.find(at_least=3, user__id="ada")).values()
     texts = [
         value for span in spans for value in span.attributes.values() if isinstance(value, str)
     ]
@@ -241,7 +241,7 @@ def test_no_text_is_longer_than_every_back_end_keeps(seen):
 
 
 def test_calls_carry_what_a_genai_view_reads(seen):
-    spans = _all(seen.find(at_least=3, **{"user__id": "ada"})).values()
+    spans = _all(seen.find(at_least=3, user__id="ada")).values()
     kinds = Counter(span.attributes.get("gen_ai.operation.name") for span in spans)
     assert kinds["chat"] == 3
     assert kinds["execute_tool"] == 3

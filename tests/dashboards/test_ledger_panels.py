@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from dashboards import grafana
 
+pytestmark = pytest.mark.timeout(300)  # two days of the demo come first
+
 LEDGER = "motherduck-duckdb-datasource"
 NUMBERS = {"BIGINT", "INTEGER", "DOUBLE"}
 # What the data source surely turns into Grafana's fields: no HUGEINT, no lists, no JSON.
