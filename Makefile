@@ -1,5 +1,5 @@
 # The few commands a person needs. Each makes what it is missing; Python >= 3.11 and make are all they assume.
-.PHONY: help demo test check backends test-backends interop bench clean
+.PHONY: help demo test check backends test-backends dashboards interop bench clean
 
 # The first interpreter that really runs, is new enough and can make an environment.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
@@ -23,12 +23,16 @@ check: .venv/dev ## lint, types, layout
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(PYTEST) -q tests/test_layout.py
 
-backends: .venv/dev ## bring the servers: build an OpenTelemetry Collector, once; find or install PostgreSQL
+backends: .venv/dev ## bring the servers, once: Collector, Jaeger, Tempo, Prometheus, Phoenix; find or install PostgreSQL
 	PYTHON=$(BIN)/python collector-config/build "$(CACHE)/backends"
 	$(BIN)/python tests/backends/postgres.py
+	$(BIN)/python tests/backends/grafana_types.py "$(CACHE)/backends"
 
-test-backends: backends ## send the demo's spans to that Collector, pause and resume on that PostgreSQL
+test-backends: backends ## run the agents against those servers, and read from them what they were told
 	$(PYTEST) -m backends $(ARGS)
+
+dashboards: .venv/dev ## write grafana-dashboards/*.json anew from their source
+	$(BIN)/python grafana-dashboards/source
 
 interop: .venv/dev ## run beside other people's instrumentors, and note what was seen in docs/interop.md
 	$(PYTEST) -m interop --timeout=900 $(ARGS)

@@ -6,11 +6,15 @@ import argparse
 import statistics
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from bench import append, kills, ledger, overhead, soak, startup
+from bench import analytics, append, kills, ledger, overhead, soak, startup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _SPANS_A_SECOND = 150_000
 
@@ -78,8 +82,11 @@ def main() -> None:
         spans = options.spans or (300_000 if options.quick else 10_000_000)
         console.print(f"a ledger of {spans:,} spans …")
         large = ledger.measure(spans, folder, console.print)
+        sizes = (1_000, 10_000) if options.quick else (10_000, 100_000, 1_000_000)
+        asked = analytics.measure(sizes, folder, console.print)
     console.print(table)
     console.print(_of_ledger(large))
+    console.print(_of_questions(asked, sizes))
     console.print(
         f"Resident memory: {memory.early_mb:.0f} MB after {steps // 10:,} steps, "
         f"{memory.late_mb:.0f} MB after {steps:,} ({memory.grown_mb:+.1f} MB)."
@@ -119,6 +126,27 @@ def _of_ledger(it: ledger.Measured) -> Table:
         target = _target(ours_ms, most) if most else ""
         table.add_row(name, f"{raw_ms:.1f}", f"{ours_ms:.1f}", target)
     table.add_row("publishing it, s", "", f"{it.publish_s:.1f}")
+    return table
+
+
+def _of_questions(asked: Sequence[analytics.Question], sizes: Sequence[int]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("a question, ms", no_wrap=True)
+    for size in sizes:
+        table.add_column(f"of {size:,}", no_wrap=True, justify="right")
+    table.add_column("bare", no_wrap=True, justify="right")
+    table.add_column("× bare", no_wrap=True, justify="right")
+    table.add_column("target", no_wrap=True, justify="right")
+    largest = sizes[-1]
+    for question in asked:
+        ours, bare = question.ours_ms or {}, question.bare_ms or {}
+        table.add_row(
+            question.what,
+            *(f"{ours[size]:.0f}" for size in sizes),
+            f"{bare[largest]:.0f}" if bare else "",
+            f"{ours[largest] / bare[largest]:.1f}" if bare else "",
+            _target(ours[largest], question.most_ms) if question.most_ms else "",
+        )
     return table
 
 

@@ -1,12 +1,14 @@
 """Journals like an agent in production writes them, at any size, without running one.
 
 An engagement is one turn of five steps, each with a model call, two with a tool call: 13 spans, of
-which turn and steps have a record for their begin, too.
+which turn and steps have a record for their begin, too. A lean one has eight: its five steps are
+one of several ways, some of which go round or end early, and only the first two call a model.
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -23,17 +25,26 @@ _MS = 1_000_000
 _APART_MS = 300
 _STEPS = ("intake", "search", "compare", "apply", "submitted")
 _WITH_TOOL = frozenset({"search", "compare"})
+_WAYS = (
+    _STEPS,
+    ("intake", "search", "search", "apply", "submitted"),
+    ("intake", "search", "compare", "search", "compare"),
+    ("intake", "search", "compare", "compare", "apply"),
+    ("intake", "intake", "search", "compare", "compare"),
+)
+_LEAN_CALLS = 2
 _SEGMENT_BYTES = 8 * 1024 * 1024
 _PROCESS = "0badcafe-1234-19a5b0c0d0e-0a1b2c3d"
 
 
-def write(journal: Path, engagements: int, *, first: int = 0) -> int:
+def write(journal: Path, engagements: int, *, first: int = 0, lean: bool = False) -> int:
     """Write sealed segments of a process that is gone; return their size in bytes.
 
     Args:
         journal: The ledger's folder of segments, made where missing.
         engagements: How many.
         first: The number of the first one; two calls with numbers apart make different ones.
+        lean: Make lean ones.
     """
     journal.mkdir(parents=True, exist_ok=True)
     written = 0
@@ -49,7 +60,7 @@ def write(journal: Path, engagements: int, *, first: int = 0) -> int:
         written += size
         segment, size = segment + 1, 0
 
-    for record in _records(engagements, first):
+    for record in _records(engagements, first, lean=lean):
         line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
         lines.append(line)
         size += len(line)
@@ -59,13 +70,13 @@ def write(journal: Path, engagements: int, *, first: int = 0) -> int:
     return written
 
 
-def _records(engagements: int, first: int) -> Iterator[dict[str, Any]]:
+def _records(engagements: int, first: int, *, lean: bool) -> Iterator[dict[str, Any]]:
     chance = random.Random(first)
     for number in range(first, first + engagements):
-        yield from _engagement(chance, number)
+        yield from _engagement(chance, number, lean=lean)
 
 
-def _engagement(chance: random.Random, number: int) -> Iterator[dict[str, Any]]:
+def _engagement(chance: random.Random, number: int, *, lean: bool) -> Iterator[dict[str, Any]]:
     begun = now = _T0_NS + number * _APART_MS * _MS
     milliseconds = f"{begun // _MS:012x}"
     turn_id = _hexadecimal(chance, 64)
@@ -96,7 +107,9 @@ def _engagement(chance: random.Random, number: int) -> Iterator[dict[str, Any]]:
         "goals": ["submitted"],
     }
     yield {**turn, "phase": "start"}
-    for superstep, name in enumerate(_STEPS, start=1):
+    visits: Counter[str] = Counter()
+    for superstep, name in enumerate(chance.choice(_WAYS) if lean else _STEPS, start=1):
+        visits[name] += 1
         step_id = _hexadecimal(chance, 64)
         step = {
             **shared,
@@ -106,23 +119,25 @@ def _engagement(chance: random.Random, number: int) -> Iterator[dict[str, Any]]:
             "step_id": step_id,
             "name": name,
             "path": name,
-            "visit": 1,
+            "visit": visits[name],
             "superstep": superstep,
             "started_ns": now,
         }
         yield {**step, "phase": "start", "status": "running"}
         call = {**shared, "phase": "end", "parent_span_id": step_id, "step_id": step_id}
-        llm = _llm(chance, now)
-        yield {**call, **llm}
-        now = llm["ended_ns"]
-        if name in _WITH_TOOL:
+        if not lean or superstep <= _LEAN_CALLS:
+            llm = _llm(chance, now)
+            yield {**call, **llm}
+            now = llm["ended_ns"]
+        if name in _WITH_TOOL and not lean:
             yield {**call, **_tool(chance, now)}
             now += 50 * _MS
         now += chance.randrange(100_000, 900_000)
         yield {**step, "phase": "end", "status": "completed", "attempts": 1, "ended_ns": now} | (
             {"goal": name} if name == _STEPS[-1] else {}
         )
-    yield {**turn, "phase": "end", "status": "completed", "ended_ns": now}
+    status = "paused" if lean and not number % 10 and not visits[_STEPS[-1]] else "completed"
+    yield {**turn, "phase": "end", "status": status, "ended_ns": now}
 
 
 def _llm(chance: random.Random, now: int) -> dict[str, Any]:

@@ -53,7 +53,10 @@ def test_every_setting_is_documented() -> None:
 
 
 def test_every_variable_that_is_read_or_tried_is_documented() -> None:
-    sources = [*PACKAGE.rglob("*.py"), *(TESTS / "environment").glob("*.py")]
+    sources = [
+        *(*PACKAGE.rglob("*.py"), *(TESTS / "environment").glob("*.py")),
+        *(TESTS.parent / name for name in ("README.md", "CHANGELOG.md")),
+    ]
     named = {
         name
         for source in sources

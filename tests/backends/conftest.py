@@ -1,12 +1,11 @@
-"""Real servers: an OpenTelemetry Collector with the spans that arrived, and PostgreSQL."""
+"""Real servers: Collectors, Jaeger, Tempo, PostgreSQL; and programs that send their spans there."""
 
 from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
-import time
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,27 +13,27 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from backends import postgres as server
+from backends import reading, servers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
-ROOT = Path(__file__).parents[2]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spanflow"
-PROGRAM = CACHE / "backends" / "otelcol-spanflow"
-PATIENCE_S = 20
-
-
-@dataclass(frozen=True)
-class Span:
-    """One span as the Collector wrote it, attributes flattened to Python values."""
-
-    name: str
-    trace_id: str
-    span_id: str
-    parent_span_id: str | None
-    status: int
-    attributes: dict[str, Any]
+BIN = Path(sys.executable).parent
+AGENT = Path(__file__).with_name("agent.py")
+SERVICE = "travel-agent"
+ALIKE = {
+    "turns": "engagement_id, turn_id, previous_turn_id, name, kind, outcome, goal, started_at,"
+    " duration_ms, total_tokens, llm_calls, tool_calls, errors",
+    "steps": "step_id, parent_step_id, turn_id, path, visit, attempts, status, started_at,"
+    " duration_ms, total_tokens, superstep",
+    "llm_calls": "span_id, step_id, step_name, model, provider, input_tokens, output_tokens,"
+    " total_tokens, counted, status, started_at, duration_ms",
+    "tool_calls": "span_id, step_id, name, call_id, status, error_type, started_at, duration_ms",
+    "waits": "step_id, path, asked_at, waited_ms, resolution, is_open",
+    "transitions": "turn_id, from_step, to_step, occurred_at",
+}
+"""Columns of views that are the same in every ledger that knows the same spans."""
 
 
 @dataclass(frozen=True)
@@ -47,97 +46,30 @@ class Collector:
 
     def environment(self, protocol: str) -> dict[str, str]:
         """What a user sets to send traces here, and only traces."""
-        address = self.grpc if protocol == "grpc" else self.http
+        sending = servers.sending_to(self.grpc)
+        if protocol == "grpc":
+            return sending
         return {
-            "OTEL_TRACES_EXPORTER": "otlp",
-            "OTEL_METRICS_EXPORTER": "none",
-            "OTEL_LOGS_EXPORTER": "none",
+            **sending,
             "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{address}",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{self.http}",
         }
 
-    def spans(self, at_least: int) -> dict[str, Span]:
+    def spans(self, at_least: int) -> dict[str, reading.Span]:
         """All spans by id, once there are `at_least` so many; what is missing then is missing."""
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            spans = {span.span_id: span for span in self._read()}
-            if len(spans) >= at_least or time.monotonic() > deadline:
-                return spans
-            time.sleep(0.1)
-
-    def _read(self) -> Iterator[Span]:
-        if not self.file.exists():
-            return
-        for line in self.file.read_text(encoding="utf-8").splitlines(keepends=True):
-            if not line.endswith("\n"):  # still being written
-                return
-            for resource in json.loads(line)["resourceSpans"]:
-                for scope in resource["scopeSpans"]:
-                    yield from (_span(raw) for raw in scope["spans"])
-
-
-def _span(raw: dict[str, Any]) -> Span:
-    return Span(
-        name=raw["name"],
-        trace_id=raw["traceId"],
-        span_id=raw["spanId"],
-        parent_span_id=raw.get("parentSpanId") or None,
-        status=raw.get("status", {}).get("code", 0),
-        attributes={item["key"]: _value(item["value"]) for item in raw.get("attributes", ())},
-    )
-
-
-def _value(raw: dict[str, Any]) -> Any:
-    """A value of OTLP's JSON: 64-bit integers are written as text there."""
-    [(kind, value)] = raw.items()
-    if kind == "intValue":
-        return int(value)
-    if kind == "arrayValue":
-        return [_value(item) for item in value.get("values", ())]
-    return value
-
-
-def _free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
-
-
-def _answers(address: str) -> bool:
-    host, port = address.split(":")
-    with socket.socket() as probe:
-        probe.settimeout(0.5)
-        return probe.connect_ex((host, int(port))) == 0
+        return reading.within_patience(
+            lambda: {span.span_id: span for span in reading.from_file(self.file)},
+            lambda spans: len(spans) >= at_least,
+        )
 
 
 @contextmanager
 def _running(folder: Path) -> Iterator[Collector]:
-    if not PROGRAM.exists():
-        pytest.fail(f"There is no Collector at {PROGRAM}; build it with `make backends`.")
-    running = Collector(_free_address(), _free_address(), folder / "spans.json")
-    log = folder / "collector.log"
-    with log.open("w", encoding="utf-8") as output:
-        process = subprocess.Popen(
-            [PROGRAM, "--config", ROOT / "collector-config" / "otlp-to-file.yaml"],
-            env={
-                **os.environ,
-                "OTLP_GRPC": running.grpc,
-                "OTLP_HTTP": running.http,
-                "SPANS_FILE": str(running.file),
-            },
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        deadline = time.monotonic() + PATIENCE_S
-        while not (_answers(running.grpc) and _answers(running.http)):
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"The Collector did not start:\n{log.read_text(encoding='utf-8')}")
-            time.sleep(0.1)
-        yield running
-    finally:
-        process.terminate()
-        process.wait(PATIENCE_S)
+    grpc, http = servers.free_address(), servers.free_address()
+    file = folder / "spans.json"
+    where = {"OTLP_GRPC": grpc, "OTLP_HTTP": http, "SPANS_FILE": str(file)}
+    with servers.collector(folder, "otlp-to-file.yaml", **where):
+        yield Collector(grpc, http, file)
 
 
 @pytest.fixture(scope="session")
@@ -150,3 +82,52 @@ def start_collector() -> Callable[[Path], AbstractContextManager[Collector]]:
 def postgres() -> Callable[[], AbstractContextManager[str]]:
     """Starts a PostgreSQL server, as a context manager that gives its address."""
     return server.serving
+
+
+@dataclass(frozen=True)
+class Program:
+    """The travel agent in processes of its own, all with one ledger and one set of checkpoints."""
+
+    folder: Path
+    environment: Mapping[str, str]
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger of its runs."""
+        return self.folder / "traces.duckdb"
+
+    def run(self, does: str, thread: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Let it begin, answer or break on a thread, with more variables where they are given."""
+        done = subprocess.run(
+            [
+                *(BIN / "opentelemetry-instrument", sys.executable, AGENT),
+                *(does, self.folder / "checkpoints.sqlite", thread),
+            ],
+            env={
+                **os.environ,
+                "OTEL_SERVICE_NAME": SERVICE,
+                "PYTHONPATH": str(AGENT.parents[1]),
+                "SPANFLOW_LEDGER": str(self.ledger),
+                **self.environment,
+                **more,
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        """Ask its ledger."""
+        asked = [BIN / "spanflow", "sql", query, "--ledger", self.ledger, "--json"]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[Path, Mapping[str, str]], Program]:
+    """Makes the travel agent's program for a folder and the variables it runs with."""
+    return Program

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from backends.conftest import ALIKE
 
 from spanflow import semconv
 
@@ -156,19 +157,6 @@ def test_the_demo_arrives_whole(protocol, start_collector, tmp_path):
     }
 
 
-_ALIKE = {
-    "turns": "engagement_id, turn_id, previous_turn_id, name, kind, outcome, goal, started_at,"
-    " duration_ms, total_tokens, llm_calls, tool_calls, errors",
-    "steps": "step_id, parent_step_id, turn_id, path, visit, attempts, status, started_at,"
-    " duration_ms, total_tokens, superstep",
-    "llm_calls": "span_id, step_id, step_name, model, provider, input_tokens, output_tokens,"
-    " total_tokens, counted, status, started_at, duration_ms",
-    "tool_calls": "span_id, step_id, name, call_id, status, error_type, started_at, duration_ms",
-    "waits": "step_id, path, asked_at, waited_ms, resolution, is_open",
-    "transitions": "turn_id, from_step, to_step, occurred_at",
-}
-
-
 def test_the_collectors_file_gives_the_same_ledger(recorded, tmp_path):
     """Ids, names, statuses and tokens; and giving it to the ledger of the run changes nothing."""
     spans, ledger = recorded
@@ -179,7 +167,7 @@ def test_the_collectors_file_gives_the_same_ledger(recorded, tmp_path):
     [report] = json.loads(told.stdout)["files"]
     assert (report["records"], report["refused"]) == (len(spans), 0)
     _run([BIN / "spanflow", "ingest", file, "--ledger", ledger], {})
-    for view, columns in _ALIKE.items():
+    for view, columns in ALIKE.items():
         query = f"SELECT {columns} FROM {view} ORDER BY ALL"
         rows = _rows(ledger, query)
         assert rows

@@ -14,6 +14,8 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMet
 
 from spanflow import guard
 from spanflow.capture.metering import Meters, meters
+from spanflow.ledger import backlog
+from spanflow.ledger.journal import journal_for, journals_of
 from spanflow.tally import Call, Usage
 
 if TYPE_CHECKING:
@@ -76,13 +78,22 @@ def test_metrics_equal_the_ledger(flow: Flow, measured: Callable[[], Any]) -> No
         chain("c", c=fails).invoke({"log": []}, {"run_name": "failing"})
     llm(1, 2).invoke("outside any engagement")
     found = measured()
-    turns = flow.sql("SELECT name, outcome, count(*) FROM turns GROUP BY ALL")
-    expected = {
-        (("spanflow.engagement.name", name), ("spanflow.turn.outcome", outcome)): count
-        for name, outcome, count in turns
+    assert found["spanflow.turns"] == {
+        (
+            ("spanflow.engagement.name", name),
+            ("spanflow.turn.kind", kind),
+            ("spanflow.turn.outcome", outcome),
+        ): count
+        for name, kind, outcome, count in flow.sql(
+            "SELECT name, kind, outcome, count(*) FROM turns GROUP BY ALL"
+        )
     }
-    assert found["spanflow.turns"] == expected
-    assert found["spanflow.turn.duration"] == expected
+    assert found["spanflow.turn.duration"] == {
+        (("spanflow.engagement.name", name), ("spanflow.turn.outcome", outcome)): count
+        for name, outcome, count in flow.sql(
+            "SELECT name, outcome, count(*) FROM turns GROUP BY ALL"
+        )
+    }
     assert found["spanflow.step.duration"] == {
         (("spanflow.step.path", path), ("spanflow.step.status", status)): count
         for path, status, count in flow.sql("SELECT path, status, count(*) FROM steps GROUP BY ALL")
@@ -119,6 +130,27 @@ def test_errors_of_our_own_are_measured(measured: Callable[[], Any]) -> None:
     guard.diagnose("usage.refused", "a model reported an impossible number of tokens")
     key = (("spanflow.internal.site", "usage.refused"),)
     assert measured()["spanflow.internal.errors"][key] == 1
+
+
+def test_what_waits_in_the_journal_and_what_is_lost_is_measured(
+    flow: Flow, measured: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Other tests' journals of this process have their own backlog.
+    monkeypatch.setattr(backlog, "all_journals", lambda: journals_of(flow.ledger))
+    before = measured()["spanflow.journal.lost_records"][()]
+    chain("a").invoke({"log": []})
+    lag_s = measured()["spanflow.journal.lag"][()]
+    assert 0 < lag_s < 600
+    assert flow.one("SELECT count(*) FROM turns") == 1
+    journal = journal_for(flow.ledger)
+    assert measured()["spanflow.journal.lag"][()] == 0
+    chain("a").invoke({"log": []})
+    for segment in journal.directory.glob("*.open"):
+        segment.unlink()
+    guard.set_strict(False)
+    journal.seal()
+    lost = measured()["spanflow.journal.lost_records"][()] - before
+    assert lost == journal.lost > 0
 
 
 def test_attributes_are_bounded(reader: InMemoryMetricReader, measured: Callable[[], Any]) -> None:

@@ -142,6 +142,7 @@ def test_differences_name_what_is_wrong_missing_and_too_much():
 def test_a_user_the_ledger_does_not_know_differs_in_every_cell(ledger):
     user = User(
         name="nobody",
+        tier="free",
         request="A room in Ueno, 1 nights, up to 9000 yen.",
         greets_first=False,
         answers_question=True,

@@ -32,6 +32,7 @@ VIEWS = {
     "spans": 7,
     "diagnostics": 4,
     "usage_conflicts": 1,
+    "visits": 3,
 }
 
 

@@ -18,7 +18,7 @@ from spanflow.ledger.store import migrations, open_store
 DOCS = Path(__file__).parents[2] / "docs"
 VIEWS = (
     "engagements", "turns", "steps", "llm_calls", "tool_calls", "events", "waits", "transitions",
-    "handoffs", "graphs", "spans", "diagnostics", "usage_conflicts",
+    "handoffs", "graphs", "spans", "diagnostics", "usage_conflicts", "visits",
 )  # fmt: skip
 MACROS = {
     "status_history": "status_history('e1')",
@@ -26,7 +26,13 @@ MACROS = {
     "repriced": "repriced()",
     "waits": "waits()",
     "engagements": "engagements()",
+    "visits": "visits()",
 }
+# What the views and the questions are made of.
+INSIDE = {
+    "engagement_sums", "executions", "instant", "chosen", "asked_steps", "comers", "steps_taken",
+    "calls_by", "returning_users",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -90,8 +96,9 @@ def test_every_table_macro_is_documented(places):
             "SELECT DISTINCT function_name FROM duckdb_functions() "
             "WHERE function_type = 'table_macro' AND NOT internal"
         ).fetchall()
-        # What the views are made of.
-        assert {name for (name,) in found} - {"engagement_sums"} == set(MACROS)
+        book = (DOCS / "analytics.md").read_text("utf-8")
+        questions = re.findall(r"^### `(\w+)`$", book, re.MULTILINE)
+        assert {name for (name,) in found} == set(MACROS) | set(questions) | INSIDE
         for name, call in MACROS.items():
             assert f"`{name}(" in text, name
             section = text[text.index(f"### `{name}`") :]
@@ -112,7 +119,8 @@ def test_migrations_are_applied_once_in_the_order_of_their_names(places):
             names = [row[0] for row in connection.execute("SELECT name FROM migrations").fetchall()]
             assert names == [name for name, _ in migrations()]
             assert names == sorted(names)
-            assert names[-1].endswith("_views.sql"), "views may ask for any table"
+            assert names[-2].endswith("_views.sql"), "views may ask for any table"
+            assert names[-1].endswith("_analytics.sql"), "… and questions for any view"
 
 
 def test_a_store_of_a_newer_version_is_refused_and_left_alone(places, ledger, make):

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.context import create_key, get_value, set_value
+from opentelemetry.util.genai.completion_hook import (  # pyright: ignore[reportMissingTypeStubs]
+    load_completion_hook,
+)
 from opentelemetry.util.genai.handler import (  # pyright: ignore[reportMissingTypeStubs]
     TelemetryHandler,
 )
@@ -24,6 +27,7 @@ from opentelemetry.util.genai.utils import (  # pyright: ignore[reportMissingTyp
 
 from spanflow import semconv
 from spanflow.capture.caller import caller
+from spanflow.capture.content import captures_content
 from spanflow.capture.events import LONGEST_STATUS, Event, Events, told_by
 from spanflow.capture.invocations import redact_inner
 from spanflow.capture.payload import Payload, clean, identifier, payload_of
@@ -321,6 +325,8 @@ class CallSpans:
             self._made = TelemetryHandler(
                 instrumentation_scope_name=SCOPE_NAME,
                 instrumentation_scope_version=self._runtime.version,
+                # A hook makes util-genai collect content: only where that is switched on at all.
+                completion_hook=load_completion_hook() if captures_content() else None,
             )
         return self._made
 

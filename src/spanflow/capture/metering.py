@@ -8,12 +8,14 @@ hundred values. What several turns make of an engagement is the ledger's to tell
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import metrics
 
 from spanflow import guard, semconv
+from spanflow.ledger import backlog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -57,7 +59,7 @@ class Meters:
     def __init__(self) -> None:
         meter = metrics.get_meter(_METER)
         self._turns = meter.create_counter(
-            semconv.METRIC_TURNS, "{turn}", "Turns that have ended, by outcome."
+            semconv.METRIC_TURNS, "{turn}", "Turns that have ended, by kind and outcome."
         )
         self._turn_s = meter.create_histogram(
             semconv.METRIC_TURN_DURATION,
@@ -88,6 +90,18 @@ class Meters:
             [_internal_errors],
             "{error}",
             "Errors of spanflow's own, and malformed data it was handed.",
+        )
+        meter.create_observable_counter(
+            semconv.METRIC_JOURNAL_LOST,
+            [lambda _: [metrics.Observation(backlog.lost_records())]],
+            "{record}",
+            "Records that could not be written to the journal.",
+        )
+        meter.create_observable_gauge(
+            semconv.METRIC_JOURNAL_LAG,
+            [lambda _: [metrics.Observation(backlog.lag_s(time.time_ns()))]],
+            "s",
+            "Age of the oldest records that are not in the ledger yet.",
         )
         self._names, self._paths, self._models = _Values(), _Values(), _Values()
         self._paused: OrderedDict[str, int] = OrderedDict()
@@ -140,7 +154,7 @@ class Meters:
                 if len(self._paused) > _MOST_WAITS:
                     self._paused.popitem(last=False)
         told = {**name, semconv.TURN_OUTCOME: outcome}
-        self._turns.add(1, told)
+        self._turns.add(1, {**told, semconv.TURN_KIND: record.get("turn_kind") or ""})
         self._turn_s.record((record["ended_ns"] - record["started_ns"]) / 1e9, told)
 
 

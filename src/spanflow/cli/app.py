@@ -8,11 +8,15 @@ import typer
 
 from spanflow.cli import (
     audit,
+    compare,
     demo,
     doctor,
     export,
+    funnel,
     ingest,
+    journeys,
     ls,
+    paths,
     prices,
     reconcile,
     retention,
@@ -20,6 +24,7 @@ from spanflow.cli import (
     show,
     sql,
     tail,
+    usage,
     version,
 )
 from spanflow.errors import SpanflowError
@@ -36,6 +41,13 @@ app = typer.Typer(
 )
 app.command("ls")(ls.list_engagements)
 app.command("show")(show.show_engagement)
+app.command("funnel")(funnel.show_funnel)
+app.command("journeys")(journeys.show_journeys)
+app.command("paths")(paths.show_paths)
+app.command("drop-offs")(paths.show_drop_offs)
+app.command("steps")(usage.show_steps)
+app.command("usage")(usage.show_usage)
+app.command("compare")(compare.compare_engagements)
 app.command("sql")(sql.ask)
 app.command("tail")(tail.follow_ledger)
 app.command("ingest")(ingest.ingest_records)

@@ -33,6 +33,8 @@ class User:
 
     name: str
     """Their user id."""
+    tier: str
+    """What they pay for: `free` or `pro`."""
     request: str
     """What they want."""
     greets_first: bool
@@ -85,6 +87,7 @@ def crowd(size: int, seed: int) -> Iterator[User]:
         decision = dice.choices(("yes", "a human, please", None), (62, 10, 28))[0]
         yield User(
             name=f"user-{number:04}",
+            tier="pro" if number % 3 == 0 else "free",
             request="I want to talk to a human." if happens(5) else f"A room in {wish} yen.",
             greets_first=happens(40),
             answers_question=happens(75),

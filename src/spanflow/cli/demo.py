@@ -138,7 +138,7 @@ def simulate(
         name = visit.user.name
         config = {
             "configurable": {"thread_id": f"{session}-{name}"},
-            "metadata": {"user_id": name, "session_id": session},
+            "metadata": {"user_id": name, "session_id": session, "tier": visit.user.tier},
         }
         talk(visit, agent, example, config, seed)
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import sys
-import unicodedata
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from spanflow.query.units import UNKNOWN, cost, count, duration, plain, short_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,9 +46,6 @@ __all__ = [
 DEFAULT_LEDGER = Path("traces.duckdb")
 """Where a ledger is written, and looked for, when none was named."""
 
-UNKNOWN = "–"
-"""What stands for a value nobody knows."""
-
 LedgerOption = Annotated[
     Path | None,
     typer.Option(
@@ -73,13 +71,6 @@ _STYLES = {
     "running": "cyan",
     "waiting": "magenta",
 }
-_MS = 1.0
-_SECOND = 1_000.0
-_MINUTE = 60 * _SECOND
-_HOUR = 60 * _MINUTE
-_DAY = 24 * _HOUR
-_SHORT_ID = 12
-_DELETE = 0x7F
 
 
 def ledger_path(given: Path | None) -> Path:
@@ -118,24 +109,6 @@ def table(*columns: str, right: Iterable[str] = (), cut: str = "") -> Table:
     return made
 
 
-def plain(value: object) -> str:
-    """Return a value as one line of text that cannot move the cursor or change a colour."""
-    return "".join(map(_visible, str(value)))
-
-
-def _visible(character: str) -> str:
-    point = ord(character)
-    if point < ord(" "):
-        return chr(0x2400 + point)
-    if point == _DELETE:
-        return "␡"
-    # Format characters such as bidirectional overrides reorder a line; the joiner inside an emoji
-    # does not.
-    if character != "\u200d" and unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}:
-        return "\N{REPLACEMENT CHARACTER}"
-    return character
-
-
 def text(value: object, style: str = "") -> Text:
     """Return a value as text that a table or a tree can hold; None is shown as a dash."""
     from rich.text import Text
@@ -148,36 +121,6 @@ def text(value: object, style: str = "") -> Text:
 def status_text(status: str | None) -> Text:
     """Return a status in its colour."""
     return text(status, _STYLES.get(status or "", ""))
-
-
-def short_id(engagement_id: str) -> str:
-    """Return the part of an id that a person may type: the end of a UUID, else the beginning."""
-    if len(engagement_id) <= _SHORT_ID:
-        return engagement_id
-    tail = engagement_id.rpartition("-")[2]
-    return tail if len(tail) == _SHORT_ID else engagement_id[:_SHORT_ID]
-
-
-def count(value: int | None) -> str:
-    """Return a number with thousands set apart."""
-    return UNKNOWN if value is None else f"{value:,}"
-
-
-def cost(value: float | None) -> str:
-    """Return US dollars; small sums keep four digits."""
-    if value is None:
-        return UNKNOWN
-    return f"${value:,.2f}" if value == 0 or value >= 1 else f"${value:.4f}"
-
-
-def duration(ms: float | None) -> str:
-    """Return milliseconds in the unit a person would use."""
-    if ms is None:
-        return UNKNOWN
-    for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min"), (_SECOND, "s")):
-        if ms >= unit:
-            return f"{ms / unit:.1f} {name}"
-    return f"{ms:.1f} ms" if ms < 10 * _MS else f"{ms:.0f} ms"
 
 
 def when(moment: datetime | None) -> str:

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 # Ends a torn line so that no reader takes the next one for its rest (duckdb 1.5, after a colon).
 _MEND = b"!\n"
 
-__all__ = ["BAD_SUFFIX", "OPEN_SUFFIX", "SEALED_SUFFIX", "Journal", "journal_for", "journals_of"]
+__all__ = [
+    "BAD_SUFFIX",
+    "OPEN_SUFFIX",
+    "SEALED_SUFFIX",
+    "Journal",
+    "all_journals",
+    "journal_for",
+    "journals_of",
+]
 
 OPEN_SUFFIX = ".open"
 SEALED_SUFFIX = ".ndjson"
@@ -287,16 +295,21 @@ def journal_for(ledger: Path, *, service_name: str | None = None) -> Journal:
         return journal
 
 
+def all_journals() -> list[Journal]:
+    """Return every journal of this process."""
+    return list(_journals)
+
+
 def journals_of(ledger: Path) -> list[Journal]:
     """Return every journal of this process that writes to `ledger`."""
     path = Places.of(ledger).ledger
-    return [journal for journal in list(_journals) if journal.path == path]
+    return [journal for journal in all_journals() if journal.path == path]
 
 
 def _after_fork_in_child() -> None:
     global _by_path_lock  # noqa: PLW0603 - another thread of the parent may have held it
     _by_path_lock = threading.RLock()
-    for journal in list(_journals):
+    for journal in all_journals():
         journal._become_child()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from operator import attrgetter
@@ -35,8 +34,10 @@ from spanflow.model import (
 )
 from spanflow.query import proof
 from spanflow.query.conditions import Condition, matches
+from spanflow.query.engine import DuckDBEngine, Result
 from spanflow.query.following import Follower, latest_changes
 from spanflow.query.opening import Opened, in_one_line
+from spanflow.query.questions import Questions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -62,24 +63,6 @@ _JSON_COLUMNS = frozenset({"metadata", "payload", "tools_available", "arguments"
 _CANDIDATES_SHOWN = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a query answered; iterate over it for one dict a row."""
-
-    columns: tuple[str, ...]
-    """The columns' names, in order."""
-    rows: list[tuple[Any, ...]]
-    """The values, in the columns' order."""
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Yield every row as a dict."""
-        return (dict(zip(self.columns, row, strict=True)) for row in self.rows)
-
-    def __len__(self) -> int:
-        """Return how many rows there are."""
-        return len(self.rows)
-
-
 def connect(path: str | Path | None = None) -> Ledger:
     """Bring a ledger up to date and open it for reading.
 
@@ -93,7 +76,7 @@ def connect(path: str | Path | None = None) -> Ledger:
     return Ledger(path if path is not None else _from_environment())
 
 
-class Ledger:
+class Ledger(Questions):
     """A ledger open for reading: use it in one thread, close it or let ``with`` do so.
 
     It shows the ledger as it was when it was opened; connect again to see what came since.
@@ -108,6 +91,7 @@ class Ledger:
         self._connection = self._opened.connection
         # Whoever asks the ledger may write no file and reach no other.
         self._opened.seal()
+        super().__init__(DuckDBEngine(self._connection))
 
     def __enter__(self) -> Self:
         """Return the ledger itself."""

@@ -190,12 +190,12 @@ underway AS (
         ) AS place
     FROM (
         SELECT
-            r.turn_id, r.status, r.ended_ns, coalesce(r.path, r.name, '') AS place,
+            g.turn_id, r.status, r.ended_ns, coalesce(r.path, r.name, '') AS place,
             {'depth': len(string_split(place, '/')), 'at_ns': r.at_ns, 'place': place} AS spot
-        FROM records r
-        SEMI JOIN (SELECT turn_id FROM begun WHERE went_on) USING (turn_id)
-        WHERE r.kind = 'step' AND r.at_ns <= instant_ns
+        FROM (SELECT turn_id FROM begun WHERE went_on) g
+        JOIN records r ON r.turn_id = g.turn_id AND r.kind = 'step'
     ) s
+    WHERE s.spot.at_ns <= instant_ns
     GROUP BY s.turn_id
 )
 SELECT

@@ -168,85 +168,87 @@ LEFT JOIN (
 ) k ON k.path = a.step OR ends_with(k.path, '/' || a.step)
 GROUP BY a.position, a.step;
 
--- How many of the asked steps each engagement reached one after the other.
-CREATE OR REPLACE MACRO chained_steps(steps, within, as_of) AS TABLE
-SELECT
-    l.engagement_id,
-    list_max(list_transform(
-        l.firsts,
-        lambda first_ns: list_reduce(
-            l.starts,
-            lambda x, y: CASE
-                WHEN y.position = x.position + 1 AND y.at_ns > x.at_ns
-                    AND (y.position > 1 OR y.at_ns = first_ns)
-                    AND (within IS NULL OR to_time(y.at_ns) <= to_time(first_ns) + within::INTERVAL)
-                    THEN y
-                ELSE x
-            END,
-            {'at_ns': -1::BIGINT, 'position': 0::BIGINT}
-        ).position
-    )) AS far
-FROM (
-    SELECT
-        v.engagement_id,
-        list_sort(list({'at_ns': v.occurred_ns, 'position': a.position})) AS starts,
-        -- Within a time any visit of the first step may begin the best chain, otherwise the first one does.
-        CASE
-            WHEN within IS NULL THEN [min(v.occurred_ns) FILTER (a.position = 1)]
-            ELSE list(v.occurred_ns) FILTER (a.position = 1)
-        END AS firsts
-    FROM visits(as_of := as_of) v
-    JOIN asked_steps(steps) a ON a.step = v.path
-    GROUP BY v.engagement_id
-) l
-WHERE len(l.firsts) > 0;
-
--- Which of the asked steps each engagement reached: a bit a position.
-CREATE OR REPLACE MACRO reached_steps(steps, ordered, within, as_of) AS TABLE
-SELECT v.engagement_id, bit_or(1::BIGINT << (a.position - 1)) AS reached
-FROM visits(as_of := as_of) v
-JOIN asked_steps(steps) a ON a.step = v.path
-WHERE NOT is_chained(ordered, within)
-GROUP BY v.engagement_id
-UNION ALL
-SELECT c.engagement_id, (1::BIGINT << c.far) - 1
-FROM chained_steps(steps, within, as_of) c
-WHERE is_chained(ordered, within);
-
--- Which of the asked steps a path stands for: itself, else the innermost asked one around it. Null where there is none.
-CREATE OR REPLACE MACRO innermost(places, steps) AS TABLE
-SELECT d.place, bit_or(1::BIGINT << (a.position - 1)) AS bits
-FROM (SELECT unnest(places) AS place) d
-JOIN asked_steps(steps) a ON a.step = d.place OR starts_with(d.place, a.step || '/')
-GROUP BY d.place, len(a.step)
-QUALIFY len(a.step) = max(len(a.step)) OVER (PARTITION BY d.place);
-
--- The engagements that reached any of the asked steps, and at which of these they stand: a bit a position.
+-- Which of the asked steps each engagement reached, and at which of these it stands: a bit a position.
 CREATE OR REPLACE MACRO comers(
     steps, ordered, within, since, until, name, user_id, metadata, as_of, idle_after
 ) AS TABLE
-WITH placed AS (
+WITH asked AS MATERIALIZED (FROM asked_steps(steps)),
+-- When each engagement began which of them: nanoseconds and, in the last six bits, the position. As numbers, because lists
+-- of them are sorted twice as fast as lists of pairs.
+begun AS NOT MATERIALIZED (
+    SELECT v.engagement_id, v.occurred_ns::HUGEINT * 64 + a.position AS start
+    FROM visits(as_of := as_of) v
+    JOIN asked a ON a.step = v.path
+),
+chained AS (
+    SELECT
+        b.engagement_id,
+        list_max(list_transform(
+            -- Within a time any visit of the first step may begin the best chain, otherwise the first one does.
+            CASE
+                WHEN within IS NULL THEN [min(b.start) FILTER (b.start & 63 = 1)]
+                ELSE list(b.start) FILTER (b.start & 63 = 1)
+            END,
+            lambda first: list_reduce(
+                list_sort(list(b.start)),
+                lambda x, y: CASE
+                    WHEN y & 63 = (x & 63) + 1
+                        AND (y >> 6 > x >> 6 OR x = 0)
+                        AND (x > 0 OR y = first)
+                        AND (
+                            within IS NULL
+                            OR to_time((y >> 6)::BIGINT) <= to_time((first >> 6)::BIGINT) + within::INTERVAL
+                        )
+                        THEN y
+                    ELSE x
+                END,
+                0::HUGEINT
+            ) & 63
+        )) AS far
+    FROM begun b
+    WHERE is_chained(ordered, within)
+    GROUP BY b.engagement_id
+),
+arrived AS (
+    SELECT b.engagement_id, bit_or(1::BIGINT << ((b.start & 63)::BIGINT - 1)) AS reached
+    FROM begun b
+    WHERE NOT is_chained(ordered, within)
+    GROUP BY b.engagement_id
+    UNION ALL
+    SELECT c.engagement_id, (1::BIGINT << c.far::BIGINT) - 1 FROM chained c WHERE c.far > 0
+),
+placed AS (
     SELECT r.engagement_id, r.reached, e.status, CASE WHEN e.status <> 'completed' THEN e.last_step END AS place
-    FROM reached_steps(steps, ordered, within, as_of) r
+    FROM arrived r
     JOIN chosen(since, until, name, user_id, metadata, as_of, idle_after) e ON e.engagement_id = r.engagement_id
+),
+asking AS (
+    SELECT w.engagement_id, w.path AS place
+    FROM waits(as_of := as_of) w
+    WHERE w.is_open AND w.path IS NOT NULL
+),
+-- A place stands for itself, else for the innermost asked step around it.
+meant AS (
+    SELECT d.place, bit_or(1::BIGINT << (a.position - 1)) AS bits
+    FROM (SELECT p.place FROM placed p UNION SELECT q.place FROM asking q) d
+    JOIN asked a ON a.step = d.place OR starts_with(d.place, a.step || '/')
+    GROUP BY d.place, len(a.step)
+    QUALIFY len(a.step) = max(len(a.step)) OVER (PARTITION BY d.place)
 )
 SELECT
     p.engagement_id,
     p.status,
     p.reached,
     CASE p.status WHEN 'paused' THEN 'waiting' WHEN 'abandoned' THEN 'dropped' ELSE p.status END AS how,
-    p.reached & (coalesce(i.bits, 0) | CASE WHEN p.status = 'paused' THEN coalesce(q.bits, 0) ELSE 0 END) AS stands
+    p.reached & (coalesce(m.bits, 0) | CASE WHEN p.status = 'paused' THEN coalesce(q.bits, 0) ELSE 0 END) AS stands
 FROM placed p
-LEFT JOIN innermost((SELECT list(DISTINCT d.place) FROM placed d), steps) i ON i.place = p.place
+LEFT JOIN meant m ON m.place = p.place
 -- Of several questions each keeps somebody waiting.
 LEFT JOIN (
-    SELECT w.engagement_id, bit_or(n.bits) AS bits
-    FROM waits(as_of := as_of) w
-    JOIN innermost(
-        (SELECT list(DISTINCT o.path) FROM waits(as_of := as_of) o WHERE o.is_open), steps
-    ) n ON n.place = w.path
-    WHERE w.is_open
-    GROUP BY w.engagement_id
+    SELECT q.engagement_id, bit_or(m.bits) AS bits
+    FROM asking q
+    JOIN meant m ON m.place = q.place
+    GROUP BY q.engagement_id
 ) q ON q.engagement_id = p.engagement_id;
 
 -- One row for each step and each engagement that reached it: the row behind every number of a funnel.
@@ -402,11 +404,24 @@ CREATE OR REPLACE MACRO shortened(path, depth) AS
 CREATE OR REPLACE MACRO collapsed(path) AS
     list_filter(path, lambda step, place: place = 1 OR step IS DISTINCT FROM path[place - 1]);
 
--- One row an engagement, with the steps it took.
+-- One row an engagement, with the steps it took; all that are meant, or the newest so many.
 CREATE OR REPLACE MACRO journeys(
-    status := NULL, reached := NULL, since := NULL, until := NULL, name := NULL, user_id := NULL, metadata := NULL,
-    as_of := NULL, idle_after := NULL
+    status := NULL, reached := NULL, newest := NULL, since := NULL, until := NULL, name := NULL, user_id := NULL,
+    metadata := NULL, as_of := NULL, idle_after := NULL
 ) AS TABLE
+WITH meant AS (
+    SELECT e.*
+    FROM chosen(since, until, name, user_id, metadata, as_of, idle_after) e
+    WHERE (status IS NULL OR e.status = status)
+        AND (
+            reached IS NULL
+            OR e.engagement_id IN (
+                SELECT v.engagement_id FROM visits(as_of := as_of) v JOIN asked_steps([reached]) a ON a.step = v.path
+            )
+        )
+    ORDER BY e.started_at DESC, e.engagement_id
+    LIMIT coalesce(newest, 9223372036854775807)
+)
 SELECT
     e.engagement_id,
     e.name,
@@ -429,7 +444,7 @@ SELECT
     e.total_tokens,
     e.cost_usd,
     t.trace_ids
-FROM chosen(since, until, name, user_id, metadata, as_of, idle_after) e
+FROM meant e
 LEFT JOIN steps_taken(false, as_of) p ON p.engagement_id = e.engagement_id
 LEFT JOIN (
     SELECT f.engagement_id, list(f.trace_id ORDER BY f.started_ns, f.turn_id) AS trace_ids
@@ -438,13 +453,6 @@ LEFT JOIN (
     WHERE f.started_ns <= n.instant_ns
     GROUP BY f.engagement_id
 ) t ON t.engagement_id = e.engagement_id
-WHERE (status IS NULL OR e.status = status)
-    AND (
-        reached IS NULL
-        OR e.engagement_id IN (
-            SELECT v.engagement_id FROM visits(as_of := as_of) v JOIN asked_steps([reached]) a ON a.step = v.path
-        )
-    )
 ORDER BY e.started_at DESC, e.engagement_id;
 
 -- The ways that engagements took, the most frequent first.
@@ -710,11 +718,17 @@ FROM chosen(since, until, name, user_id, metadata, as_of, idle_after) e
 GROUP BY engagement_key(key, e)
 ORDER BY count(*) DESC, engagement_key(key, e);
 
+CREATE OR REPLACE MACRO known_period("by") AS
+    CASE
+        WHEN "by" IN ('hour', 'day', 'week', 'month') THEN "by"
+        ELSE error('by must be hour, day, week or month, and not ' || coalesce("by", 'null'))
+    END;
+
 -- Every engagement of somebody known, with the period in which that person came first.
 CREATE OR REPLACE MACRO returning_users("by", since, until, name, user_id, metadata, as_of, idle_after) AS TABLE
 SELECT
-    date_trunc("by", min(e.started_at) OVER (PARTITION BY e.user_id))::DATE AS cohort,
-    date_diff("by", min(e.started_at) OVER (PARTITION BY e.user_id), e.started_at) AS period,
+    date_trunc(known_period("by"), min(e.started_at) OVER (PARTITION BY e.user_id))::DATE AS cohort,
+    date_diff(known_period("by"), min(e.started_at) OVER (PARTITION BY e.user_id), e.started_at) AS period,
     e.*
 FROM chosen(since, until, name, user_id, metadata, as_of, idle_after) e
 WHERE e.user_id IS NOT NULL AND e.started_at IS NOT NULL;

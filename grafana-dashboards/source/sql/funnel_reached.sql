@@ -1,0 +1,1 @@
+SELECT step, reached FROM funnel([${steps:sqlstring}], /* chosen */) ORDER BY position

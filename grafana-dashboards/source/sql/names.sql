@@ -1,0 +1,1 @@
+SELECT DISTINCT name FROM turns WHERE name IS NOT NULL ORDER BY name

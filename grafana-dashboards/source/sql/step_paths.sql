@@ -1,0 +1,1 @@
+SELECT DISTINCT path FROM steps ORDER BY path
