@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
+from spanflow import switches
 from spanflow.errors import ConfigurationError
 from spanflow.guard import guarded, report
 
@@ -43,7 +44,6 @@ __all__ = [
 
 _logger = logging.getLogger("spanflow")
 _EXIT_TIMEOUT_S = 2.0
-_NO = {"false", "0", "no", "off", "f", "n"}
 
 
 class _Process:
@@ -108,7 +108,7 @@ def configure(**settings: Any) -> None:
         )
         raise ConfigurationError(msg)
     redact.use(loaded.redact, at_once=settings.get("redact") is not None)
-    if loaded.enabled and not _sdk_disabled():
+    if loaded.enabled and not switches.sdk_disabled():
         _provide_tracing()
     _switch_on(settings)
 
@@ -185,7 +185,7 @@ def feeds(ledger: Path) -> bool:
 def _switch_on(overrides: dict[str, Any]) -> None:
     with _Process.lock:
         _Process.overrides = dict(overrides)
-        if not _enabled(overrides):
+        if not switches.wanted(overrides.get("enabled")):
             _Process.on = False
             _release()
             return
@@ -200,20 +200,6 @@ def _switch_on(overrides: dict[str, Any]) -> None:
         for module, hook in _HOOKS.items():
             if module in sys.modules:
                 hook(sys.modules[module])
-
-
-def _enabled(overrides: dict[str, Any]) -> bool:
-    """Tell without reading the settings (heavy to import) whether capture is wanted."""
-    if _sdk_disabled():
-        return False
-    given = overrides.get("enabled")
-    if given is not None:
-        return bool(given)
-    return os.environ.get("SPANFLOW_ENABLED", "true").strip().lower() not in _NO
-
-
-def _sdk_disabled() -> bool:
-    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
 def _activate() -> Runtime | None:

@@ -1,8 +1,8 @@
 """The ``duckdb`` exporter: a standard span exporter over the same journal as capture's.
 
-``OTEL_TRACES_EXPORTER=otlp,duckdb`` finds it by name. Where capture feeds this journal it leaves
-capture's own spans out; what is told twice all the same is one row. It never raises and never
-blocks on a lock.
+``OTEL_TRACES_EXPORTER=otlp,duckdb`` finds it by name, and so does a configuration file. Where
+capture feeds this journal it leaves capture's own spans out; what is told twice all the same is one
+row. It never raises and never blocks on a lock; switched off it loads nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from spanflow.capture.dialects import read_span
-from spanflow.capture.records import record_of
-from spanflow.capture.runtime import SCOPE_NAME
+from spanflow import switches
 from spanflow.guard import report
 
 if TYPE_CHECKING:
@@ -26,10 +24,18 @@ if TYPE_CHECKING:
 __all__ = ["DuckDBSpanExporter", "default_ledger"]
 
 DEFAULT_LEDGER = "spanflow.duckdb"
+_made: list[Path] = []
+"""The ledgers of the exporters made in this process."""
 
 
 def default_ledger() -> Path | None:
-    """Return the ledger that ``OTEL_TRACES_EXPORTER`` asks for where nothing else names one."""
+    """Return the ledger that OpenTelemetry's configuration asks for where nothing else names one.
+
+    With a configuration file, which nobody reads twice, that is the ledger of the exporter that was
+    made by it.
+    """
+    if os.environ.get(switches.CONFIG_FILE):
+        return _made[0] if _made else None
     names = os.environ.get("OTEL_TRACES_EXPORTER", "").split(",")
     return Path(DEFAULT_LEDGER) if "duckdb" in (name.strip() for name in names) else None
 
@@ -43,15 +49,18 @@ class DuckDBSpanExporter(SpanExporter):
     """
 
     def __init__(self, ledger: str | Path | None = None) -> None:
+        self._closed = False
+        self._enabled = not switches.off_by_variable()
+        if not self._enabled:
+            return
         from spanflow.ledger.journal import journal_for  # noqa: PLC0415 - only where a ledger is used
         from spanflow.settings import load  # noqa: PLC0415 - heavy, and only needed here
 
         settings = load()
-        self._enabled = settings.enabled
         self._limit = settings.payload_bytes
         self._path = Path(ledger) if ledger is not None else settings.ledger or Path(DEFAULT_LEDGER)
         self._journal = journal_for(self._path)
-        self._closed = False
+        _made.append(self._path)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Append the record of each span of an engagement and of each model call, of no other."""
@@ -59,6 +68,10 @@ class DuckDBSpanExporter(SpanExporter):
             return SpanExportResult.FAILURE
         if not self._enabled:
             return SpanExportResult.SUCCESS
+        from spanflow.capture.dialects import read_span  # noqa: PLC0415 - nothing where switched off
+        from spanflow.capture.records import record_of  # noqa: PLC0415
+        from spanflow.capture.runtime import SCOPE_NAME  # noqa: PLC0415
+
         complete, fed = True, self._fed_by_capture()
         for span in spans:
             try:
@@ -84,16 +97,17 @@ class DuckDBSpanExporter(SpanExporter):
     def shutdown(self) -> None:
         """Seal what was written, so that it can be ingested."""
         self._closed = True
-        try:
-            self._journal.seal()
-        except Exception as error:  # noqa: BLE001 - exporters must not raise
-            report("exporter.shutdown", error)
+        self._seal("exporter.shutdown")
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - the interface's
         """Seal what was written, so that it can be ingested."""
+        return self._seal("exporter.force_flush")
+
+    def _seal(self, site: str) -> bool:
         try:
-            self._journal.seal()
+            if self._enabled:
+                self._journal.seal()
         except Exception as error:  # noqa: BLE001 - exporters must not raise
-            report("exporter.force_flush", error)
+            report(site, error)
             return False
         return True

@@ -1,6 +1,8 @@
 """The span processor: our identity on every span, and other people's spans in the ledger.
 
 On others' spans it adds our identity keys at start and changes nothing else; it never ends a span.
+It remembers what it stamped until the span ends: where there are too many attributes (128 by
+default) the SDK drops the oldest, and a call must not lose its engagement by that.
 Our own spans carry their identity already and are written to the ledger from our own objects,
 whether they are sampled or not.
 """
@@ -23,6 +25,8 @@ from spanflow.guard import report
 from spanflow.tally import Call
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan, Span
 
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["JourneyProcessor", "attach"]
 
 _IDENTITY = (semconv.ENGAGEMENT_ID, semconv.TURN_ID, semconv.STEP_ID)
+_MOST_REMEMBERED = 10_000
+"""Spans that are never ended must not pile up: beyond so many, all are forgotten."""
 
 
 class JourneyProcessor(SpanProcessor):
@@ -41,6 +47,7 @@ class JourneyProcessor(SpanProcessor):
 
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
+        self._stamped: dict[int, dict[str, str | int]] = {}
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Add engagement, turn and step id to a span that starts inside a turn."""
@@ -50,7 +57,13 @@ class JourneyProcessor(SpanProcessor):
             scope = span.instrumentation_scope
             if scope is not None and scope.name == SCOPE_NAME:
                 return
-            _stamp(span, parent_context)
+            stamp = self._stamp_of(span, parent_context)
+            if not stamp:
+                return
+            span.set_attributes(stamp)
+            if len(self._stamped) >= _MOST_REMEMBERED:
+                self._stamped.clear()
+            self._stamped[span.get_span_context().span_id] = stamp
         except Exception as error:  # noqa: BLE001 - exceptions in processors reach the application
             report("processor.on_start", error)
 
@@ -63,7 +76,12 @@ class JourneyProcessor(SpanProcessor):
             scope = span.instrumentation_scope
             if scope is not None and scope.name == SCOPE_NAME:
                 return
-            _take(span, runtime)
+            attributes = span.attributes or {}
+            context = span.get_span_context()
+            stamp = self._stamped.pop(context.span_id, None) if context is not None else None
+            if stamp is not None:
+                attributes = _restored(attributes, stamp)
+            _take(span, attributes, runtime)
         except Exception as error:  # noqa: BLE001 - exceptions in processors reach the application
             report("processor.on_end", error)
 
@@ -73,6 +91,40 @@ class JourneyProcessor(SpanProcessor):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:  # noqa: ARG002 - the interface's
         """Do nothing: records are written as spans end."""
         return True
+
+    def _stamp_of(self, span: Span, parent_context: Context | None) -> dict[str, str | int]:
+        """Return the identity of a span that starts now: none outside every turn."""
+        scope = scopes.current.get()
+        if scope is scopes.OFF:
+            return {}
+        if (
+            scope is not None
+            and scope.turn is not None
+            and scope.turn.ended
+            # A task that outlived its turn: only what it does in that trace is still part of it.
+            and f"{span.get_span_context().trace_id:032x}" != scope.turn.trace_id
+        ):
+            return {}
+        if scope is None or scope.turn is None:
+            return self._inherited(trace.get_current_span(parent_context))
+        return _identity(scope)
+
+    def _inherited(self, parent: trace.Span) -> dict[str, str | int]:
+        """Return the parent span's identity, for code given only the OpenTelemetry context."""
+        remembered = self._stamped.get(parent.get_span_context().span_id)
+        if remembered is not None:
+            return remembered
+        attributes = getattr(parent, "attributes", None)
+        if not attributes:
+            return {}
+        # A step of ours that is still open: its own id is written when it ends.
+        parent_id = f"{parent.get_span_context().span_id:016x}"
+        ours = _ours(parent, parent_id, attributes.get(semconv.TURN_ID))
+        if ours is not None:
+            return _identity(ours.scope)
+        if semconv.ENGAGEMENT_ID not in attributes:
+            return {}
+        return {k: v for k in _IDENTITY if isinstance(v := attributes.get(k), str)}
 
 
 _attach_lock = threading.Lock()
@@ -107,61 +159,57 @@ def attach(runtime: Runtime | None) -> bool:
         return True
 
 
-def _stamp(span: Span, parent_context: Context | None) -> None:
-    scope = scopes.current.get()
-    if scope is scopes.OFF:
-        return
-    if (
-        scope is not None
-        and scope.turn is not None
-        and scope.turn.ended
-        # A task that outlived its turn: only what it does in that trace is still part of it.
-        and f"{span.get_span_context().trace_id:032x}" != scope.turn.trace_id
-    ):
-        return
-    parent = trace.get_current_span(parent_context)
-    if scope is None or scope.turn is None:
-        _inherit(span, parent)
-        return
-    _identify(span, scope)
-
-
-def _identify(span: Span, scope: scopes.Scope) -> None:
+def _identity(scope: scopes.Scope) -> dict[str, str | int]:
     if scope.turn is None:
-        return
-    span.set_attribute(semconv.ENGAGEMENT_ID, scope.turn.identity.engagement_id)
-    span.set_attribute(semconv.TURN_ID, scope.turn.span_id)
+        return {}
+    stamp: dict[str, str | int] = {
+        semconv.ENGAGEMENT_ID: scope.turn.identity.engagement_id,
+        semconv.TURN_ID: scope.turn.span_id,
+    }
     if scope.step is not None:
-        span.set_attribute(semconv.STEP_ID, scope.step.span_id)
+        stamp[semconv.STEP_ID] = scope.step.span_id
         attempt = scope.step.attempt
         if attempt > 1:
-            span.set_attribute(semconv.CALL_ATTEMPT, attempt)
+            stamp[semconv.CALL_ATTEMPT] = attempt
+    return stamp
 
 
-def _inherit(span: Span, parent: trace.Span) -> None:
-    """Take the identity from the parent span, for code given only the OpenTelemetry context."""
-    attributes = getattr(parent, "attributes", None)
-    if not attributes or semconv.ENGAGEMENT_ID not in attributes:
-        return
-    # A step of ours that is still open: its own id is written when it ends.
-    parent_id = f"{parent.get_span_context().span_id:016x}"
-    ours = scopes.find(attributes.get(semconv.TURN_ID), parent_id)
-    if ours is not None and ours.span_id == parent_id:
-        _identify(span, ours.scope)
-        return
-    for key in _IDENTITY:
-        value = attributes.get(key)
-        if isinstance(value, str):
-            span.set_attribute(key, value)
+def _ours(parent: trace.Span, parent_id: str, turn_id: object) -> Turn | Step | None:
+    """Return the open step or turn of ours whose span `parent` is."""
+    found = scopes.find(turn_id, parent_id)
+    if found is None and _is_ours(parent):
+        # Its own attributes were dropped or cut.
+        for turn in list(scopes.turns.values()):
+            found = turn if turn.span_id == parent_id else turn.steps.get(parent_id)
+            if found is not None:
+                break
+    return found if found is not None and found.span_id == parent_id else None
 
 
-def _take(span: ReadableSpan, runtime: Runtime) -> None:
-    attributes = span.attributes or {}
+def _is_ours(span: ReadableSpan | trace.Span) -> bool:
+    scope = getattr(span, "instrumentation_scope", None)
+    return scope is not None and scope.name == SCOPE_NAME
+
+
+def _restored(attributes: Mapping[str, Any], stamp: Mapping[str, str | int]) -> Mapping[str, Any]:
+    """Return the attributes with what the SDK dropped or cut of our stamp."""
+    lost = {
+        key: value
+        for key, value in stamp.items()
+        if (found := attributes.get(key)) is None
+        or (found != value and isinstance(found, str) and str(value).startswith(found))
+    }
+    return {**attributes, **lost} if lost else attributes
+
+
+def _take(span: ReadableSpan, attributes: Mapping[str, Any], runtime: Runtime) -> None:
     scope_name = span.instrumentation_scope.name if span.instrumentation_scope is not None else ""
     reading = read_span(span.name, span.kind.name, scope_name, attributes, span.start_time)
     if reading is None and semconv.ENGAGEMENT_ID not in attributes:
         return
-    record = record_of(span, source="capture", reading=reading, limit=runtime.payload_bytes)
+    record = record_of(
+        span, source="capture", reading=reading, limit=runtime.payload_bytes, attributes=attributes
+    )
     if record is None:
         return
     owner = scopes.find(attributes.get(semconv.TURN_ID), attributes.get(semconv.STEP_ID))

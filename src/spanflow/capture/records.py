@@ -126,7 +126,12 @@ _NOT_REPEATED = {
 
 
 def record_of(
-    span: ReadableSpan, *, source: str, reading: Reading | None, limit: int
+    span: ReadableSpan,
+    *,
+    source: str,
+    reading: Reading | None,
+    limit: int,
+    attributes: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """Return the record of a finished span, or None where it is none of the ledger's business.
 
@@ -135,11 +140,13 @@ def record_of(
         source: ``capture``, ``exporter`` or ``otlp``.
         reading: What :func:`~spanflow.capture.dialects.read_span` made of it.
         limit: The longest payload kept, in bytes.
+        attributes: The span's, where more is known than the SDK kept of them.
 
     What was said (prompts, answers, arguments, results) is kept only where content capture is on,
     whoever wrote it on the span.
     """
-    attributes: Mapping[str, Any] = span.attributes or {}
+    if attributes is None:
+        attributes = span.attributes or {}
     content = captures_content()
     context = span.get_span_context()
     if context is None or (reading is None and semconv.ENGAGEMENT_ID not in attributes):

@@ -265,6 +265,17 @@ class Step:
                 self._calls.settle(turn.calls, self.totals, turn.totals, *around)
         self._write()
 
+    def _whereabouts(self) -> dict[str, AttributeValue]:
+        """Return what a span must say to be found as this step: said last, it is dropped last."""
+        return {
+            semconv.STEP_VISIT: self.visit,
+            semconv.STEP_STATUS: self.status,
+            semconv.STEP_ID: self.span_id,
+            semconv.STEP_NAME: self.base["name"],
+            semconv.STEP_PATH: self.path,
+            **self.frame.turn.identity_attributes,
+        }
+
     def _ancestors(self) -> list[Step]:
         found: list[Step] = []
         step = self.parent
@@ -297,6 +308,8 @@ class Step:
             attributes |= spent
             fields["attributes"] = {**self.base.get("attributes", {}), **spent}
         self.span.set_attributes(attributes)
+        if getattr(self.span, "dropped_attributes", 0):
+            self.span.set_attributes(self._whereabouts())
         self.span.end(self.ended_ns)
         self.error = self.inner_error = None
         self.frame.turn.steps.pop(self.span_id, None)

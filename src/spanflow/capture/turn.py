@@ -258,6 +258,8 @@ class Turn(Frame):
         spent = usage_attributes(self.totals) or {semconv.USAGE_LLM_CALLS: 0}
         waits = self._wait_attributes()
         self.span.set_attributes(self._end_attributes(outcome) | spent | waits)
+        if getattr(self.span, "dropped_attributes", 0):
+            self._say_again(outcome)
         waits.pop(semconv.TURN_INTERRUPTS, None)
         self.span.end(ended_ns)
         scopes.turns.pop(self.span_id, None)
@@ -270,6 +272,16 @@ class Turn(Frame):
                 "events": self.events.as_records(),
             }
         )
+
+    def _say_again(self, outcome: str) -> None:
+        """Put back what too many attributes pushed out; said last, identity is dropped last."""
+        self.span.set_attributes(self._start_attributes())
+        self.span.set_attributes(self._end_attributes(outcome))
+        named = {
+            semconv.ENGAGEMENT_NAME: self.identity.name,
+            semconv.TURN_KIND: self.identity.kind,
+        }
+        self.span.set_attributes({**named, **self.identity_attributes})
 
     def _end_attributes(self, outcome: str) -> dict[str, AttributeValue]:
         status, dropped_at = self._preview(outcome)

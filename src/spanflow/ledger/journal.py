@@ -92,6 +92,10 @@ class Journal:
         """The identity under which the next record is written."""
         return self._process_id
 
+    def learn_service(self, name: str) -> None:
+        """Take the name that the table of processes tells, where none was known before."""
+        self._service_name = self._service_name or name
+
     def append(self, record: Mapping[str, object]) -> bool:
         """Write one record; return whether it was written.
 
@@ -279,13 +283,15 @@ def journal_for(ledger: Path, *, service_name: str | None = None) -> Journal:
 
     Args:
         ledger: The published DuckDB file, which need not exist.
-        service_name: Used where the journal is made by this call.
+        service_name: Used where nobody who asked for this journal before knew it.
     """
     path = Places.of(ledger).ledger
     with _by_path_lock:
         journal = _by_path.get(path)
         if journal is None:
             journal = _by_path[path] = Journal(path, service_name=service_name)
+        elif service_name is not None:
+            journal.learn_service(service_name)
         return journal
 
 
