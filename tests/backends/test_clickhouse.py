@@ -5,10 +5,15 @@ There is no ClickHouse server to be had: its engine, embedded, stands behind its
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 from backends import clickhouse, servers
 
+import spanflow
 from spanflow import semconv
+from spanflow.query.clickhouse import open_engine
+from spanflow.query.questions import Questions
 
 pytestmark = [pytest.mark.backends, pytest.mark.timeout(300)]
 
@@ -36,6 +41,21 @@ COLUMNS = {
     "Links.TraceState": "Array(String)",
     "Links.Attributes": "Array(Map(LowCardinality(String), String))",
 }
+ASKED = (
+    lambda questions: questions.funnel(["intake", "search", "confirm", "pay", "done"]),
+    lambda questions: questions.journeys(),
+    lambda questions: questions.step_stats(),
+    lambda questions: questions.usage_by("model"),
+)
+
+
+def answered(questions):
+    """Return the rows of each answer, floats without what depends on the order of a sum."""
+    return [
+        {name: round(value, 6) if isinstance(value, float) else value for name, value in row}
+        for asked in ASKED
+        for row in asked(questions)
+    ]
 
 
 def test_the_collector_makes_the_table_and_fills_it(program, tmp_path):
@@ -62,6 +82,10 @@ def test_the_collector_makes_the_table_and_fills_it(program, tmp_path):
             f"SELECT sum(toUInt64OrZero(SpanAttributes['{semconv.USAGE_TOTAL_TOKENS}']))"
             f" FROM otel.otel_traces WHERE mapContains(SpanAttributes, '{semconv.TURN_KIND}')"
         )
+        with closing(open_engine(f"chdb://{tmp_path / 'chdb'}?database=otel")) as engine:
+            told = answered(Questions(engine))
+    with spanflow.connect(agent.ledger) as ledger:
+        assert told == answered(ledger)
     rows = agent.rows(
         "SELECT span_id, trace_id, coalesce(parent_span_id, '') AS parent, engagement_id, turn_id"
         " FROM spans ORDER BY span_id"

@@ -87,7 +87,15 @@ class _Embedded:
 
     def __init__(self, folder: str, address: _Address) -> None:
         self.database, self.table = address.database, address.table
-        self._session: Any = needed("chdb.session", "chdb").Session(folder or None)
+        session = needed("chdb.session", "chdb").Session
+        try:
+            self._session: Any = session(folder or None)
+        except RuntimeError as error:
+            message = (
+                f"ClickHouse cannot open {folder}: {_in_one_line(error)} "
+                "Let go of it where another program has it open."
+            )
+            raise LedgerError(message) from None
 
     def query(self, text: str, parameters: Mapping[str, Parameter]) -> dict[str, Any]:
         try:
