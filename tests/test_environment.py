@@ -88,6 +88,7 @@ def test_a_process_without_a_framework_imports_nothing_heavy(tmp_path: Path) -> 
     assert set(json.loads(loaded)) <= {
         "spanflow",
         "spanflow.setup",
+        "spanflow.switches",
         "spanflow.guard",
         "spanflow.errors",
     }

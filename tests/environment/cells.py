@@ -96,18 +96,33 @@ CELLS: dict[str, Cell] = {
     "plain": Cell({**LEDGER, **BOTH, **GRPC}, launched=False, loaded="nothing"),
     # -- exporters
     "none, ledger": Cell({**LEDGER, "OTEL_TRACES_EXPORTER": "none"}, ledger=THEIRS),
-    "none": Cell({"OTEL_TRACES_EXPORTER": "none"}),
     "otlp by default": Cell(GRPC, spans="all", other=True),
-    "otlp by HTTP": Cell({"OTEL_TRACES_EXPORTER": "otlp", **HTTP}, spans="all", other=True),
+    "otlp by HTTP": Cell(
+        {**HTTP, **{f"OTEL_{signal}_EXPORTER": "otlp" for signal in ("TRACES", "METRICS", "LOGS")}},
+        spans="all",
+        other=True,
+    ),
     "otlp, ledger": Cell(
         {**LEDGER, "OTEL_TRACES_EXPORTER": "otlp", **GRPC}, spans="all", ledger=THEIRS, other=True
     ),
-    "duckdb": Cell({"OTEL_TRACES_EXPORTER": "duckdb"}, ledger=OURS),
-    "duckdb, ledger": Cell(
-        {"OTEL_TRACES_EXPORTER": "duckdb", **LEDGER, "OTEL_PROPAGATORS": "none"}, ledger=THEIRS
+    "duckdb": Cell({"OTEL_TRACES_EXPORTER": "duckdb", "OTEL_PROPAGATORS": "none"}, ledger=OURS),
+    "otlp,duckdb by gRPC": Cell(
+        {
+            **BOTH,
+            **GRPC,
+            "OTEL_SERVICE_NAME": "desk",
+            "OTEL_RESOURCE_ATTRIBUTES": "service.name=other,deployment.environment.name=test",
+        },
+        spans="all",
+        ledger=OURS,
+        other=True,
     ),
-    "otlp,duckdb by gRPC": Cell({**BOTH, **GRPC}, spans="all", ledger=OURS, other=True),
-    "otlp,duckdb by HTTP": Cell({**BOTH, **HTTP}, spans="all", ledger=OURS, other=True),
+    "otlp,duckdb by HTTP": Cell(
+        {**BOTH, **HTTP, "OTEL_RESOURCE_ATTRIBUTES": "service.name=back%20office"},
+        spans="all",
+        ledger=OURS,
+        other=True,
+    ),
     "with spaces": Cell(
         {**GRPC, "OTEL_TRACES_EXPORTER": " duckdb , otlp", "OTEL_PROPAGATORS": "baggage"},
         spans="all",
@@ -131,16 +146,12 @@ CELLS: dict[str, Cell] = {
     "ratio 0.1": Cell(
         {**BOTH, **GRPC, **_sampled("parentbased_traceidratio", "0.1")}, spans="some", ledger=OURS
     ),
-    "ratio 0": Cell({**BOTH, **HTTP, **_sampled("traceidratio", "0")}, ledger=OURS),
     "parent-based ratio 0": Cell(
         {**LEDGER, **GRPC, **_sampled("parentbased_traceidratio", "0")}, ledger=THEIRS
     ),
     # -- switched off
     "SDK disabled": Cell(
         {**LEDGER, **BOTH, **GRPC, "OTEL_SDK_DISABLED": "true"}, loaded="exporter"
-    ),
-    "SDK disabled, no exporter of ours": Cell(
-        {**LEDGER, **GRPC, "OTEL_SDK_DISABLED": "TRUE"}, loaded="switches"
     ),
     "switched off": Cell(
         {**LEDGER, **BOTH, **GRPC, "SPANFLOW_ENABLED": "false"}, loaded="exporter", other=True
@@ -159,14 +170,6 @@ CELLS: dict[str, Cell] = {
     "file with both": Cell(
         FILE, spans="all", ledger=OURS, other=True, said=(KWARGS,), file=OTLP_AND_OURS
     ),
-    "file, ledger": Cell(
-        {**FILE, **LEDGER},
-        spans="all",
-        ledger=THEIRS,
-        other=True,
-        said=(KWARGS,),
-        file=OTLP_AND_OURS,
-    ),
     "file with a ledger of its own": Cell(
         FILE, ledger="elsewhere.duckdb", said=(KWARGS,), file=OURS_ELSEWHERE
     ),
@@ -181,24 +184,6 @@ CELLS: dict[str, Cell] = {
         {**FILE, **LEDGER}, loaded="switches", said=(KWARGS, "disabled=true"), file=DISABLED
     ),
     "file without traces": Cell({**FILE, **LEDGER}, ledger=THEIRS, said=(KWARGS,), file=NO_TRACES),
-    # -- names
-    "service name": Cell(
-        {
-            **BOTH,
-            **GRPC,
-            "OTEL_SERVICE_NAME": "desk",
-            "OTEL_RESOURCE_ATTRIBUTES": "service.name=other,deployment.environment.name=test",
-        },
-        spans="all",
-        ledger=OURS,
-        other=True,
-    ),
-    "resource attributes": Cell(
-        {**LEDGER, **HTTP, "OTEL_RESOURCE_ATTRIBUTES": "service.name=back%20office"},
-        spans="all",
-        ledger=THEIRS,
-        other=True,
-    ),
     # -- trouble, limits and other signals
     "dead by gRPC": Cell(
         {
@@ -227,16 +212,10 @@ CELLS: dict[str, Cell] = {
         said=("Dropping the oldest",),
     ),
     "short attributes": Cell(
-        {**BOTH, **HTTP, "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "12"},
-        spans="all",
-        ledger=OURS,
-        other=True,
-        said=("exceeds max length of 12",),
-    ),
-    "metrics and logs too": Cell(
-        {**LEDGER, **HTTP, "OTEL_METRICS_EXPORTER": "otlp", "OTEL_LOGS_EXPORTER": "otlp"},
+        {**LEDGER, **BOTH, **HTTP, "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "12"},
         spans="all",
         ledger=THEIRS,
         other=True,
+        said=("exceeds max length of 12",),
     ),
 }

@@ -133,10 +133,9 @@ def test_the_ledger_is_complete_whatever_becomes_of_the_spans(runs: Runs, name: 
 def test_the_service_has_one_name_on_spans_and_in_the_ledger(runs: Runs, name: str) -> None:
     run, ledger = runs[name], str(CELLS[name].ledger)
     expected = {
-        "service name": "desk",
-        "resource attributes": "back office",
+        "otlp,duckdb by gRPC": "desk",
+        "otlp,duckdb by HTTP": "back office",
         "file with both": "from-the-file",
-        "file, ledger": "from-the-file",
         "file without traces": None,
     }.get(name, f"unknown_service:{Path(sys.executable).name}")
     found = {value for (value,) in run.ask(ledger, "SELECT service_name FROM engagements")}
@@ -146,7 +145,7 @@ def test_the_service_has_one_name_on_spans_and_in_the_ledger(runs: Runs, name: s
 
 
 def test_other_resource_attributes_are_the_spans_alone(runs: Runs) -> None:
-    spans = runs["service name"].received.ours.values()
+    spans = runs["otlp,duckdb by gRPC"].received.ours.values()
     assert {span.resource["deployment.environment.name"] for span in spans} == {"test"}
 
 
@@ -158,7 +157,7 @@ def test_a_dead_back_end_costs_the_run_nothing(runs: Runs, name: str) -> None:
 
 def test_metrics_go_where_the_spans_go(runs: Runs) -> None:
     assert {"spanflow.turns", "spanflow.step.duration", "spanflow.usage.tokens"} <= runs[
-        "metrics and logs too"
+        "otlp by HTTP"
     ].received.metrics
 
 
