@@ -633,7 +633,11 @@ WITH counted AS NOT MATERIALIZED (
         ("by" = 'step' OR split = 'step') AND coalesce(list_contains(i.names, r.step_name), false) AS is_inner
     FROM records r
     CROSS JOIN instant(as_of) n
-    CROSS JOIN (SELECT list(DISTINCT p.name) AS names FROM records p WHERE p.kind = 'step' AND p.path <> p.name) i
+    CROSS JOIN (
+        SELECT list(DISTINCT p.name) AS names
+        FROM records p
+        WHERE ("by" = 'step' OR split = 'step') AND p.kind = 'step' AND p.path <> p.name
+    ) i
     WHERE r.kind IN ('llm', 'embeddings')
         AND r.counted
         AND r.at_ns <= n.instant_ns
