@@ -13,6 +13,9 @@ CREATE OR REPLACE MACRO event_list(events) AS
 -- A part that is zero spent nothing, one that is null does not know.
 CREATE OR REPLACE MACRO known_sum(part) AS
     CASE WHEN count(*) > count(part) AND coalesce(sum(part), 0) = 0 THEN NULL ELSE sum(part) END;
+-- A sum that is zero where there was no call, and null where there were calls and none knows.
+CREATE OR REPLACE MACRO known_of(amount, calls) AS
+    CASE WHEN coalesce(sum(calls), 0) = 0 THEN 0 ELSE sum(amount) FILTER (calls > 0) END;
 -- Rules for the status of an engagement at an instant, and for why it was abandoned.
 CREATE OR REPLACE MACRO status_of(any_open, any_unseen, goal, last_outcome, last_mark, has_goals, on_thread, is_idle) AS
     CASE
@@ -223,17 +226,13 @@ SELECT
     sum(k.tool_calls)::BIGINT AS tool_calls,
     sum(k.errors)::BIGINT AS errors,
     -- Turns without calls say zero, which must not hide that those with calls do not know.
-    CASE WHEN sum(k.llm_calls) = 0 THEN 0 ELSE sum(k.input_tokens) FILTER (k.llm_calls > 0) END::BIGINT AS input_tokens,
-    CASE WHEN sum(k.llm_calls) = 0 THEN 0 ELSE sum(k.output_tokens) FILTER (k.llm_calls > 0) END::BIGINT AS output_tokens,
-    CASE WHEN sum(k.llm_calls) = 0 THEN 0 ELSE sum(k.cache_read_tokens) FILTER (k.llm_calls > 0) END::BIGINT
-        AS cache_read_tokens,
-    CASE WHEN sum(k.llm_calls) = 0 THEN 0 ELSE sum(k.cache_write_tokens) FILTER (k.llm_calls > 0) END::BIGINT
-        AS cache_write_tokens,
-    CASE WHEN sum(k.llm_calls) = 0 THEN 0 ELSE sum(k.reasoning_tokens) FILTER (k.llm_calls > 0) END::BIGINT
-        AS reasoning_tokens,
-    CASE WHEN sum(k.llm_calls) = 0 THEN 0 ELSE sum(k.total_tokens) FILTER (k.llm_calls > 0) END::BIGINT AS total_tokens,
-    CASE WHEN sum(k.llm_calls) = 0 THEN 0 ELSE sum(k.cost_usd::DECIMAL(38, 15)) FILTER (k.llm_calls > 0) END::DOUBLE
-        AS cost_usd,
+    known_of(k.input_tokens, k.llm_calls)::BIGINT AS input_tokens,
+    known_of(k.output_tokens, k.llm_calls)::BIGINT AS output_tokens,
+    known_of(k.cache_read_tokens, k.llm_calls)::BIGINT AS cache_read_tokens,
+    known_of(k.cache_write_tokens, k.llm_calls)::BIGINT AS cache_write_tokens,
+    known_of(k.reasoning_tokens, k.llm_calls)::BIGINT AS reasoning_tokens,
+    known_of(k.total_tokens, k.llm_calls)::BIGINT AS total_tokens,
+    known_of(k.cost_usd::DECIMAL(38, 15), k.llm_calls)::DOUBLE AS cost_usd,
     sum(k.calls_without_usage)::BIGINT AS calls_without_usage,
     sum(k.unpriced_calls)::BIGINT AS unpriced_calls,
     known_sum(k.replayed_tokens)::BIGINT AS replayed_tokens,

@@ -43,9 +43,6 @@ WHERE (since IS NULL OR e.started_at >= since::TIMESTAMP)
     AND (user_id IS NULL OR e.user_id = user_id)
     AND fits(e.metadata, metadata::JSON);
 
--- A sum that is zero where there was no call, and null where there were calls and none knows.
-CREATE OR REPLACE MACRO known_of(amount, calls) AS
-    CASE WHEN coalesce(sum(calls), 0) = 0 THEN 0 ELSE sum(amount) FILTER (calls > 0) END;
 CREATE OR REPLACE MACRO repeated_tokens(is_repeated, tokens) AS
     CASE WHEN coalesce(bool_or(is_repeated), false) THEN sum(tokens) FILTER (is_repeated) ELSE 0 END::BIGINT;
 
@@ -145,6 +142,8 @@ WHERE x.chain_visit IS NOT NULL
 GROUP BY x.engagement_id, t.chain_id, x.path, x.chain_visit;
 
 CREATE OR REPLACE VIEW visits AS FROM visits();
+
+-- Constant conditions: whether everybody is meant, and whether steps must follow each other.
 CREATE OR REPLACE MACRO is_whole(since, until, name, user_id, metadata) AS
     since IS NULL AND until IS NULL AND name IS NULL AND user_id IS NULL AND metadata IS NULL;
 CREATE OR REPLACE MACRO is_chained(ordered, within) AS ordered OR within IS NOT NULL;
