@@ -164,14 +164,16 @@ class Nested(Frame):
             **turn.identity_attributes,
             semconv.GEN_AI_OPERATION_NAME: semconv.OPERATION_INVOKE_WORKFLOW,
             semconv.GEN_AI_WORKFLOW_NAME: shape.name,
-            semconv.GRAPH_VERSION: shape.version,
         }
+        if shape.version is not None:
+            attributes[semconv.GRAPH_VERSION] = shape.version
         if step is not None:
             attributes[semconv.STEP_ID] = step.span_id
         context = scopes.nearest(where, outer.context)
         self._open_span(context, attributes, [])
         self.trace_id, self.span_id = span_ids(self.span, turn.trace_id)
         self.scope = scopes.Scope(turn, self, step)
+        self.context = scopes.within(self.scope, self.context)
         self.base = {
             **turn.identity_fields,
             "kind": "workflow",

@@ -22,8 +22,8 @@ __all__ = ["GraphShape", "Identity"]
 class GraphShape:
     """What is known of a graph before it runs."""
 
-    version: str
-    """Sixteen hex digits of the topology."""
+    version: str | None
+    """Sixteen hex digits of the topology; None where the steps are not known beforehand."""
     name: str
     """The graph's own name, or ``graph-`` and eight digits of its version."""
     nodes: tuple[Mapping[str, Any], ...] = ()

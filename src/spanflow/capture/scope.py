@@ -1,7 +1,8 @@
 """Where we are: the turn, the nested graph and the step that the running code belongs to.
 
 A plain ``ContextVar`` holds it, because a key in the OpenTelemetry context does not survive other
-instrumentors that attach contexts of their own. This module holds the place and decides nothing.
+instrumentors that attach contexts of their own. Such a key comes second: a thread may have been
+given that context alone. This module holds the place and decides nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.context import create_key, get_value, set_value
 
 from spanflow import semconv
 
@@ -22,7 +24,21 @@ if TYPE_CHECKING:
     from spanflow.capture.step import Step
     from spanflow.capture.turn import Turn
 
-__all__ = ["OFF", "Scope", "current", "find", "live", "nearest", "standing", "turns"]
+__all__ = [
+    "OFF",
+    "Inside",
+    "Scope",
+    "current",
+    "find",
+    "here",
+    "live",
+    "nearest",
+    "standing",
+    "turns",
+    "within",
+]
+
+_HANDED_ON = create_key("spanflow-scope")
 
 
 class Scope:
@@ -72,9 +88,32 @@ def nearest(scope: Scope, fallback: Context) -> Context:
     return fallback
 
 
+def within(scope: Scope, context: Context) -> Context:
+    """Return `context` with `scope` in it, for whoever is handed nothing else."""
+    return set_value(_HANDED_ON, scope, context)
+
+
+def here() -> Scope | None:
+    """Return the scope of the running code, whether its turn goes on or not.
+
+    Code that was given only the OpenTelemetry context has the scope in it, or that of the live span
+    it names. A span of somebody else's that is a step stands deeper than the scope around it.
+    """
+    scope = current.get()
+    if scope is None:
+        found = get_value(_HANDED_ON)
+        return found if isinstance(found, Scope) else _scope_of(trace.get_current_span())
+    turn = scope.turn
+    if turn is not None and turn.has_adopted:
+        inner = _scope_of(trace.get_current_span())
+        if inner is not None and inner.turn is turn and _is_deeper(inner, scope):
+            return inner
+    return scope
+
+
 def live() -> Scope | None:
     """Return the current scope if its turn has not ended."""
-    scope = current.get()
+    scope = here()
     if scope is None or scope.turn is None or scope.turn.ended:
         return None
     return scope
@@ -85,7 +124,7 @@ def standing() -> Scope | None:
 
     A task that outlived its turn is part of it only in what it does in that turn's trace.
     """
-    scope = current.get()
+    scope = here()
     if scope is None or scope.turn is None:
         return None
     if scope.turn.ended:
@@ -93,3 +132,46 @@ def standing() -> Scope | None:
         if around.is_valid and f"{around.trace_id:032x}" != scope.turn.trace_id:
             return None
     return scope
+
+
+class Inside:
+    """Puts a scope and a context in place for a block of one task and takes both away again."""
+
+    __slots__ = ("_context", "_scope", "_tokens")
+
+    def __init__(self, scope: Scope, context: Context | None) -> None:
+        self._scope = scope
+        self._context = context
+
+    def __enter__(self) -> None:
+        """Put them in place."""
+        self._tokens = (
+            current.set(self._scope),
+            otel_context.attach(self._context) if self._context is not None else None,
+        )
+
+    def __exit__(self, *_: object) -> None:
+        """Put back what stood there."""
+        scope, context = self._tokens
+        if context is not None:
+            otel_context.detach(context)
+        current.reset(scope)
+
+
+def _scope_of(span: trace.Span) -> Scope | None:
+    """Return the scope that a live span says it started in."""
+    attributes = getattr(span, "attributes", None)
+    if not attributes:
+        return None
+    found = find(attributes.get(semconv.TURN_ID), attributes.get(semconv.STEP_ID))
+    return found.scope if found is not None else None
+
+
+def _is_deeper(inner: Scope, outer: Scope) -> bool:
+    """Whether a scope's step stands inside another's; every step does inside its turn."""
+    step = inner.step
+    if step is None or outer.step is None:
+        return step is not None
+    while step is not None and step is not outer.step:
+        step = step.parent
+    return step is not None

@@ -134,8 +134,10 @@ class Step:
         )
         self.trace_id = turn.trace_id
         self.span_id = span_id_of(self.span)
-        self.context = trace.set_span_in_context(self.span, outer.context)
         self.scope = scopes.Scope(turn, frame, self)
+        self.context = scopes.within(
+            self.scope, trace.set_span_in_context(self.span, outer.context)
+        )
         self.base: dict[str, Any] = {
             **turn.identity_fields,
             **told,

@@ -51,6 +51,7 @@ class Turn(Frame):
         "goal_paths",
         "goals",
         "goals_reached",
+        "has_adopted",
         "identity",
         "identity_attributes",
         "identity_fields",
@@ -93,6 +94,8 @@ class Turn(Frame):
         self.identity_attributes[semconv.TURN_ID] = self.span_id
         self.span.set_attribute(semconv.TURN_ID, self.span_id)
         self.scope = scopes.Scope(self, self, None)
+        self.context = scopes.within(self.scope, self.context)
+        self.has_adopted = False
         self.identity_fields: dict[str, Any] = {
             "source": "capture",
             "engagement_id": identity.engagement_id,
@@ -166,7 +169,9 @@ class Turn(Frame):
     def know(self, shape: GraphShape) -> None:
         """Write the topology of `shape` to the journal, once a process and journal."""
         journal = self.runtime.journal
-        if journal is None or shape.version in self.runtime.known_graphs:
+        if journal is None or shape.version is None:
+            return
+        if shape.version in self.runtime.known_graphs:
             return
         self.runtime.known_graphs.add(shape.version)
         self.runtime.record(

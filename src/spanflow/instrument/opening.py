@@ -207,7 +207,8 @@ class Opening:
             if kind == "resume" or answers
             else None,
         )
-        note_shape(shape.version, shape.paths, goals)
+        if shape.version is not None:
+            note_shape(shape.version, shape.paths, goals)
         turn = Turn(self._runtime, shape, identity)
         if self._thread is not None:
             self._tell(engagement_id, turn, self._thread)

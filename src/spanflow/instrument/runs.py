@@ -10,7 +10,6 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from langgraph.errors import GraphBubbleUp, ParentCommand
-from opentelemetry import context as otel_context
 
 from spanflow.capture import scope as scopes
 from spanflow.capture.events import error_event
@@ -22,35 +21,10 @@ from spanflow.instrument.calls import places
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
-    from opentelemetry.context import Context
-
     from spanflow.capture.frame import Nested
-    from spanflow.capture.scope import Scope
     from spanflow.instrument.opening import Opening
 
 __all__ = ["astreamed", "streamed"]
-
-
-class _Inside:
-    """Puts a scope and a context in place for one piece of a stream and takes both away again."""
-
-    __slots__ = ("_context", "_scope", "_tokens")
-
-    def __init__(self, scope: Scope, context: Context | None) -> None:
-        self._scope = scope
-        self._context = context
-
-    def __enter__(self) -> None:
-        self._tokens = (
-            scopes.current.set(self._scope),
-            otel_context.attach(self._context) if self._context is not None else None,
-        )
-
-    def __exit__(self, *_: object) -> None:
-        scope, context = self._tokens
-        if context is not None:
-            otel_context.detach(context)
-        scopes.current.reset(scope)
 
 
 class _Run:
@@ -61,7 +35,7 @@ class _Run:
     def __init__(self, run: Opening) -> None:
         self._opening = run
         self._frame: Nested | Turn | None = None
-        self._inside = _Inside(scopes.OFF, None)
+        self._inside = scopes.Inside(scopes.OFF, None)
 
     def open(self, lineage: Any) -> None:
         """Open the turn, or the nested graph; a failure of ours leaves the run uncaptured."""
@@ -72,14 +46,14 @@ class _Run:
             return
         if frame is not None:
             self._frame = frame
-            self._inside = _Inside(frame.scope, frame.context)
+            self._inside = scopes.Inside(frame.scope, frame.context)
 
     def __del__(self) -> None:
         """Close what nobody will: an asynchronous stream that outlived its event loop."""
         if self._frame is not None and not self._frame.ended:
             self.close("left")
 
-    def inside(self) -> _Inside:
+    def inside(self) -> scopes.Inside:
         """Return the context manager that puts this run's scope and context in place."""
         return self._inside
 
