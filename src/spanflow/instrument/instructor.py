@@ -1,0 +1,211 @@
+"""Instructor's requests become calls, one for each time a model is asked, retries included.
+
+Its hooks tell of each request in the task that makes it; nothing of Instructor is patched. What was
+answered decides how an extraction ended: an answer that does not fit the schema is a failed
+extraction, and a request without an answer is a failed call. What a call spent is read here only
+where nothing of ours inside it has told. This module decides nothing about what is extracted.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from spanflow.errors import ConfigurationError
+from spanflow.guard import guarded
+
+__all__ = ["Requests", "client_of", "library", "said_in", "usage_of"]
+
+
+def client_of(given: Any) -> Any:
+    """Return an Instructor client that asks through `given`.
+
+    Args:
+        given: An Instructor client, a client of OpenAI's or Anthropic's, or a function that
+            completes a chat as ``litellm.completion`` does.
+
+    Raises:
+        ConfigurationError: It is none of these.
+        ModuleNotFoundError: Instructor is not installed.
+    """
+    made = library()
+    if isinstance(given, made.Instructor):  # the base of the asynchronous one, too
+        return given
+    families = {base.__module__.partition(".")[0] for base in type(given).__mro__}
+    if "openai" in families:
+        return made.from_openai(given)
+    if "anthropic" in families:
+        return made.from_anthropic(given)
+    if callable(given) and not isinstance(given, type):
+        return made.from_litellm(given)
+    msg = (
+        f"an Extractor cannot ask through {type(given).__name__!r}: give it an Instructor client, "
+        "a client of OpenAI's or Anthropic's, litellm.completion or litellm.acompletion, or a "
+        "LangChain chat model; for any other provider call Extractor.from_provider()"
+    )
+    raise ConfigurationError(msg)
+
+
+def library() -> Any:
+    """Return Instructor.
+
+    Raises:
+        ModuleNotFoundError: It is not installed; the message names the extra.
+    """
+    try:
+        import instructor  # noqa: PLC0415 - only who extracts with it pays for it
+    except ModuleNotFoundError as error:
+        if error.name != "instructor":
+            raise
+        msg = 'an Extractor needs Instructor: pip install "spanflow[extraction]"'
+        raise ModuleNotFoundError(msg, name="instructor") from error
+    return instructor
+
+
+class Requests:
+    """The requests of one extraction, each of them a call, as Instructor's hooks tell of them.
+
+    Args:
+        client: The Instructor client.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._provider = _provider_of(client)
+        self._call: Any = None
+        self.is_answered = False
+        self.answer: Any = None
+
+    def hooks(self, given: Any) -> Any:
+        """Return hooks that tell of each request, and tell `given` what it asks for as well."""
+        from instructor.core.hooks import Hooks  # noqa: PLC0415 - only who extracts with it
+
+        made: Any = Hooks()
+        made.on("completion:kwargs", self._asked)
+        made.on("completion:response", self._replied)
+        made.on("completion:error", self._failed)
+        return made if given is None else made + given
+
+    @guarded("instructor.end")
+    def end(self, error: BaseException | None) -> None:
+        """End the request whose end nobody told: a cancelled one, say."""
+        call, self._call = self._call, None
+        if call is not None:
+            call.__exit__(type(error) if error is not None else None, error, None)
+
+    @guarded("instructor.asked")
+    def _asked(self, *_: Any, **request: Any) -> None:
+        from spanflow.instrument.plain.calls import llm_call  # noqa: PLC0415 - while capturing only
+
+        self.end(None)
+        self.is_answered, self.answer = False, None
+        model = request.get("model")
+        call = llm_call(model if isinstance(model, str) else "unknown", provider=self._provider)
+        call.__enter__()
+        self._call = call
+
+    @guarded("instructor.replied")
+    def _replied(self, answer: Any) -> None:
+        self.is_answered, self.answer = True, answer
+        try:
+            if self._call is not None and not _is_told_inside():
+                # Read now: Instructor is about to write the sum of all its requests into it.
+                self._call.set_usage(**usage_of(answer))
+        finally:
+            self.end(None)
+
+    @guarded("instructor.failed")
+    def _failed(self, error: BaseException, **_: Any) -> None:
+        self.end(error)
+
+
+def _is_told_inside() -> bool:
+    """Whether something of ours within the running call has told what it spent."""
+    from spanflow.capture.call import enclosing  # noqa: PLC0415 - loaded with the call
+
+    call = enclosing()
+    return call is not None and call.is_answered_inside
+
+
+def _provider_of(client: Any) -> str | None:
+    """Return who is asked; unknown for a function, which may ask anybody."""
+    if getattr(client, "client", None) is None:
+        return None
+    told = getattr(getattr(client, "provider", None), "value", None)
+    return told if isinstance(told, str) else None
+
+
+def usage_of(answer: Any) -> dict[str, Any]:
+    """Return what a provider's answer says it spent, by our names; nothing where it says nothing.
+
+    Read are the shapes of OpenAI's two APIs (and of all who copy them), Anthropic's and Gemini's.
+    """
+    told = _get(answer, "usage")
+    if told is None:
+        return _gemini(_get(answer, "usage_metadata"))
+    given = _first(told, "prompt_tokens", "input_tokens")
+    produced = _first(told, "completion_tokens", "output_tokens")
+    total = _get(told, "total_tokens")
+    if not given and not produced and not total:
+        return {}  # zeros stand for "unknown" where a provider says nothing
+    into = _first(told, "prompt_tokens_details", "input_tokens_details")
+    out = _first(told, "completion_tokens_details", "output_tokens_details")
+    read = _first(told, "cache_read_input_tokens")
+    written = _first(told, "cache_creation_input_tokens")
+    if _get(told, "prompt_tokens") is None and given is not None:
+        # Anthropic's, which leaves the cached ones out.
+        given += (read or 0) + (written or 0)
+    return {
+        "input_tokens": given,
+        "output_tokens": produced,
+        "total_tokens": total,
+        "cache_read_tokens": _get(into, "cached_tokens") if read is None else read,
+        "cache_write_tokens": written,
+        "reasoning_tokens": _get(out, "reasoning_tokens"),
+    }
+
+
+def said_in(answer: Any) -> Any:
+    """Return the values in a provider's answer, right or wrong, as data or text; None if unknown.
+
+    Read are the shapes of OpenAI's chat answers (and of all who copy them) and Anthropic's.
+    """
+    message = _get(_head(_get(answer, "choices")), "message")
+    function = _get(_head(_get(message, "tool_calls")), "function")
+    if function is not None:
+        return _get(function, "arguments")
+    if message is not None:
+        return _get(message, "content")
+    blocks = _get(answer, "content")
+    for block in cast("list[Any]", blocks) if isinstance(blocks, list) else []:
+        found = _first(block, "input", "text")
+        if found is not None:
+            return found
+    return None
+
+
+def _gemini(told: Any) -> dict[str, Any]:
+    if told is None:
+        return {}
+    produced, thought = _get(told, "candidates_token_count"), _get(told, "thoughts_token_count")
+    if produced is not None and thought is not None:
+        produced += thought  # Gemini's leave the thoughts out
+    return {
+        "input_tokens": _get(told, "prompt_token_count"),
+        "output_tokens": produced,
+        "total_tokens": _get(told, "total_token_count"),
+        "cache_read_tokens": _get(told, "cached_content_token_count"),
+        "reasoning_tokens": thought,
+    }
+
+
+def _get(value: Any, name: str) -> Any:
+    if isinstance(value, dict):
+        return cast("dict[str, Any]", value).get(name)
+    return getattr(value, name, None) if value is not None else None
+
+
+def _first(value: Any, *names: str) -> Any:
+    return next((found for name in names if (found := _get(value, name)) is not None), None)
+
+
+def _head(value: Any) -> Any:
+    return cast("list[Any]", value)[0] if isinstance(value, list) and value else None
