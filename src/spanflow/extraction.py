@@ -48,6 +48,7 @@ class Extractor:
             or async; ``litellm.completion`` or ``litellm.acompletion``; or a LangChain chat model,
             which needs no Instructor.
         model: The model to ask for where a request does not name one.
+        mode: Instructor's mode, like ``instructor.Mode.JSON``, where its own choice will not do.
 
     Raises:
         ConfigurationError: There is no client, or nothing can be asked through it.
@@ -64,12 +65,12 @@ class Extractor:
         ...     return {"budget": found.budget}
     """
 
-    def __init__(self, client: Any = None, *, model: str | None = None) -> None:
+    def __init__(self, client: Any = None, *, model: str | None = None, mode: Any = None) -> None:
         if client is None:
             raise ConfigurationError(_NO_CLIENT)
-        from spanflow.instrument.extracting import way_through  # noqa: PLC0415 - when it is used
+        from spanflow.instrument.extracting import way_through  # noqa: PLC0415 - when used
 
-        self._way: Way = way_through(client, model)
+        self._way: Way = way_through(client, model, mode)
 
     @classmethod
     def from_provider(cls, name: str, **options: Any) -> Extractor:
@@ -87,11 +88,9 @@ class Extractor:
             >>> from spanflow.extraction import Extractor
             >>> extractor = Extractor.from_provider("openai/gpt-4o-mini", api_key="…")
         """
-        from spanflow.instrument.extracting import ThroughInstructor  # noqa: PLC0415
+        from spanflow.instrument.extracting import ThroughInstructor  # noqa: PLC0415 - when used
 
-        made = cls.__new__(cls)
-        made._way = ThroughInstructor.provider(name, options)
-        return made
+        return cls(ThroughInstructor.provider(name, options))
 
     def extract(self, schema: type[_T], messages: str | Sequence[Any], **options: Any) -> _T:
         """Return the values of `schema` that a model finds in what was said.

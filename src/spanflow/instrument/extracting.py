@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast, get_origin
 
 from spanflow.errors import ConfigurationError
@@ -34,20 +35,23 @@ class Way(Protocol):
         ...
 
 
-def way_through(client: Any, model: str | None) -> Way:
+def way_through(client: Any, model: str | None, mode: Any) -> Way:
     """Return the way to ask through an app's own client.
 
     Args:
-        client: Whatever the app has.
+        client: Whatever the app has, or a way that is made already.
         model: The model to ask for where a request names none.
+        mode: Instructor's mode, for a client that is not Instructor's yet.
 
     Raises:
         ConfigurationError: There is no way to ask through it.
     """
+    if isinstance(client, ThroughInstructor):
+        return client
     if not callable(getattr(client, "with_structured_output", None)):
-        return ThroughInstructor(instructor.client_of(client), model)
-    if model is not None:
-        msg = "model= is for clients that serve several; a LangChain model is one already: drop it"
+        return ThroughInstructor(instructor.client_of(client, mode), model)
+    if model is not None or mode is not None:
+        msg = "a LangChain model is one model, and Instructor is not used: drop model= and mode="
         raise ConfigurationError(msg)
     return ThroughLangChain(client)
 
@@ -90,7 +94,7 @@ class ThroughInstructor:
             raise ConfigurationError(msg)
         with _Asked(client, schema, self._named(options)) as asked:
             return asked.keep(
-                client.create(response_model=schema, messages=messages, **asked.options)
+                client.create(response_model=schema, messages=_spoken(messages), **asked.options)
             )
 
     async def aextract(self, schema: Any, messages: list[Any], options: dict[str, Any]) -> Any:
@@ -100,7 +104,9 @@ class ThroughInstructor:
             return await asyncio.to_thread(self.extract, schema, messages, options)
         with _Asked(client, schema, self._named(options)) as asked:
             return asked.keep(
-                await client.create(response_model=schema, messages=messages, **asked.options)
+                await client.create(
+                    response_model=schema, messages=_spoken(messages), **asked.options
+                )
             )
 
     def _awaited_client(self) -> Any:
@@ -111,6 +117,14 @@ class ThroughInstructor:
 
     def _named(self, options: dict[str, Any]) -> dict[str, Any]:
         return options if self._model is None else {"model": self._model, **options}
+
+
+def _spoken(messages: list[Any]) -> list[Any]:
+    """Return messages as clients take them: a graph's state may hold LangChain's own."""
+    known = sys.modules.get("langchain_core.messages")
+    if known is None or not any(isinstance(each, known.BaseMessage) for each in messages):
+        return messages
+    return known.convert_to_openai_messages(messages)
 
 
 class _Asked:

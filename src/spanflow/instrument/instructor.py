@@ -8,6 +8,7 @@ where nothing of ours inside it has told. This module decides nothing about what
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, cast
 
 from spanflow.errors import ConfigurationError
@@ -16,12 +17,13 @@ from spanflow.guard import guarded
 __all__ = ["Requests", "client_of", "library", "said_in", "usage_of"]
 
 
-def client_of(given: Any) -> Any:
+def client_of(given: Any, mode: Any = None) -> Any:
     """Return an Instructor client that asks through `given`.
 
     Args:
         given: An Instructor client, a client of OpenAI's or Anthropic's, or a function that
             completes a chat as ``litellm.completion`` does.
+        mode: Instructor's mode, of a client that is made here.
 
     Raises:
         ConfigurationError: It is none of these.
@@ -30,19 +32,33 @@ def client_of(given: Any) -> Any:
     made = library()
     if isinstance(given, made.Instructor):  # the base of the asynchronous one, too
         return given
+    chosen = {} if mode is None else {"mode": mode}
     families = {base.__module__.partition(".")[0] for base in type(given).__mro__}
     if "openai" in families:
-        return made.from_openai(given)
+        return made.from_openai(given, **chosen)
     if "anthropic" in families:
-        return made.from_anthropic(given)
+        return made.from_anthropic(given, **chosen)
     if callable(given) and not isinstance(given, type):
-        return made.from_litellm(given)
+        if not chosen and not _takes_tools(given):
+            chosen = {"mode": made.Mode.JSON}
+        return made.from_litellm(given, **chosen)
     msg = (
         f"an Extractor cannot ask through {type(given).__name__!r}: give it an Instructor client, "
         "a client of OpenAI's or Anthropic's, litellm.completion or litellm.acompletion, or a "
         "LangChain chat model; for any other provider call Extractor.from_provider()"
     )
     raise ConfigurationError(msg)
+
+
+def _takes_tools(function: Any) -> bool:
+    """Whether a function can be told of tools; LiteLLM's may need an extra of LiteLLM's for it."""
+    if not (getattr(function, "__module__", None) or "").startswith("litellm"):
+        return True
+    try:
+        import_module("litellm.responses.mcp.chat_completions_handler")
+    except ModuleNotFoundError as error:
+        return (error.name or "").startswith("litellm")  # a version without it takes them as it is
+    return True
 
 
 def library() -> Any:
