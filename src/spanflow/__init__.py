@@ -10,13 +10,19 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spanflow.capture.marks import gave_up
     from spanflow.errors import (
         ConfigurationError,
         LedgerError,
         LedgerNotFoundError,
+        PauseInGraphError,
         SpanflowError,
     )
+    from spanflow.instrument.plain.agents import agent
+    from spanflow.instrument.plain.calls import llm_call, record_llm_usage, tool_call
+    from spanflow.instrument.plain.engagements import engagement, pause, resume
+    from spanflow.instrument.plain.functions import llm, retrieval, tool, trace
+    from spanflow.instrument.plain.marks import error, extraction, gave_up, goal, log
+    from spanflow.instrument.plain.steps import step
     from spanflow.query.journeys import Ledger, connect
     from spanflow.setup import configure, flush, shutdown, uninstrument
 
@@ -30,12 +36,29 @@ __all__ = [
     "Ledger",
     "LedgerError",
     "LedgerNotFoundError",
+    "PauseInGraphError",
     "SpanflowError",
+    "agent",
     "configure",
     "connect",
+    "engagement",
+    "error",
+    "extraction",
     "flush",
     "gave_up",
+    "goal",
+    "llm",
+    "llm_call",
+    "log",
+    "pause",
+    "record_llm_usage",
+    "resume",
+    "retrieval",
     "shutdown",
+    "step",
+    "tool",
+    "tool_call",
+    "trace",
     "uninstrument",
 ]
 
@@ -44,12 +67,29 @@ _HOMES = {
     "Ledger": "spanflow.query.journeys",
     "LedgerError": "spanflow.errors",
     "LedgerNotFoundError": "spanflow.errors",
+    "PauseInGraphError": "spanflow.errors",
     "SpanflowError": "spanflow.errors",
+    "agent": "spanflow.instrument.plain.agents",
     "configure": "spanflow.setup",
     "connect": "spanflow.query.journeys",
+    "engagement": "spanflow.instrument.plain.engagements",
+    "error": "spanflow.instrument.plain.marks",
+    "extraction": "spanflow.instrument.plain.marks",
     "flush": "spanflow.setup",
-    "gave_up": "spanflow.capture.marks",
+    "gave_up": "spanflow.instrument.plain.marks",
+    "goal": "spanflow.instrument.plain.marks",
+    "llm": "spanflow.instrument.plain.functions",
+    "llm_call": "spanflow.instrument.plain.calls",
+    "log": "spanflow.instrument.plain.marks",
+    "pause": "spanflow.instrument.plain.engagements",
+    "record_llm_usage": "spanflow.instrument.plain.calls",
+    "resume": "spanflow.instrument.plain.engagements",
+    "retrieval": "spanflow.instrument.plain.functions",
     "shutdown": "spanflow.setup",
+    "step": "spanflow.instrument.plain.steps",
+    "tool": "spanflow.instrument.plain.functions",
+    "tool_call": "spanflow.instrument.plain.calls",
+    "trace": "spanflow.instrument.plain.functions",
     "uninstrument": "spanflow.setup",
 }
 

@@ -5,13 +5,20 @@ in code or on the command line and can mend it::
 
     SpanflowError
     ├── ConfigurationError (also a ValueError)   a wrong value given to configure()
+    ├── PauseInGraphError (also a RuntimeError)  pause() called where only interrupt() can pause
     └── LedgerError                              a ledger that cannot be read or written as asked
         └── LedgerNotFoundError                  there is no ledger at that path
 """
 
 from __future__ import annotations
 
-__all__ = ["ConfigurationError", "LedgerError", "LedgerNotFoundError", "SpanflowError"]
+__all__ = [
+    "ConfigurationError",
+    "LedgerError",
+    "LedgerNotFoundError",
+    "PauseInGraphError",
+    "SpanflowError",
+]
 
 
 class SpanflowError(Exception):
@@ -28,3 +35,16 @@ class LedgerError(SpanflowError):
 
 class LedgerNotFoundError(LedgerError):
     """There is no ledger at the given path; the message says how to make one."""
+
+
+class PauseInGraphError(SpanflowError, RuntimeError):
+    """``spanflow.pause()`` was called inside a LangGraph node, which it cannot pause.
+
+    It is a ``RuntimeError`` so that LangGraph's default policy does not retry the node.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "spanflow.pause() cannot pause a LangGraph run: call interrupt() from langgraph.types "
+            "in the node instead; spanflow records its wait by itself."
+        )

@@ -36,6 +36,7 @@ GEN_AI_CONVERSATION_ID: Final = "gen_ai.conversation.id"
 GEN_AI_AGENT_NAME: Final = "gen_ai.agent.name"
 GEN_AI_WORKFLOW_NAME: Final = "gen_ai.workflow.name"
 OPERATION_INVOKE_WORKFLOW: Final = "invoke_workflow"
+OPERATION_INVOKE_AGENT: Final = "invoke_agent"
 
 # General conventions.
 USER_ID: Final = "user.id"
@@ -86,6 +87,10 @@ STEP_TRIGGERED_BY_EXECUTIONS: Final = "spanflow.step.triggered_by_executions"
 STEP_TOOLS_AVAILABLE: Final = "spanflow.step.tools_available"
 REPLAYED: Final = "spanflow.replayed"
 
+# Agents that an app names.
+AGENT_ROLE: Final = "spanflow.agent.role"
+AGENT_PARENT: Final = "spanflow.agent.parent"
+
 # Totals: ours, so never under gen_ai.usage.
 USAGE_PREFIX: Final = "spanflow.usage."
 USAGE_LLM_CALLS: Final = "spanflow.usage.llm_calls"
@@ -97,6 +102,9 @@ USAGE_COST_USD: Final = "spanflow.usage.cost_usd"
 CALL_STATUS: Final = "spanflow.call.status"
 CALL_ATTEMPT: Final = "spanflow.call.attempt"
 CALL_CALLER: Final = "spanflow.call.caller"
+CALL_METADATA: Final = "spanflow.call.metadata"
+STREAM_CHUNKS: Final = "spanflow.stream.chunks"
+STREAM_FIRST_CHUNK_MS: Final = "spanflow.stream.time_to_first_chunk_ms"
 PAYLOAD_TRUNCATED: Final = "spanflow.payload.truncated"
 PAYLOAD_ORIGINAL_SIZE: Final = "spanflow.payload.original_size"
 

@@ -24,6 +24,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from spanflow import switches
 from spanflow.errors import ConfigurationError
 from spanflow.guard import guarded, report
+from spanflow.instrument.plain import gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -190,6 +191,7 @@ def _switch_on(overrides: dict[str, Any]) -> None:
             _release()
             return
         _Process.on = True
+        gate.open_with(_activate)
         if _Process.runtime is not None:
             _release()
         if not _Process.hooked:
@@ -252,6 +254,8 @@ def _make_runtime() -> Runtime:
 
 def _release() -> None:
     """Unwrap everything and let go of the runtime."""
+    if not _Process.on:
+        gate.close()
     for name in (
         "spanflow.instrument.langgraph",
         "spanflow.instrument.fences",

@@ -26,6 +26,7 @@ from opentelemetry.util.genai.utils import (  # pyright: ignore[reportMissingTyp
 )
 
 from spanflow import semconv
+from spanflow.capture import agents
 from spanflow.capture.caller import caller
 from spanflow.capture.content import captures_content
 from spanflow.capture.events import LONGEST_STATUS, Event, Events, told_by
@@ -115,15 +116,14 @@ class OpenCall:
                 attempt = scope.step.attempt
                 if attempt > 1:
                     fields["attempt"] = identity[semconv.CALL_ATTEMPT] = attempt
-                if scope.step.agent_name is not None:
-                    fields["agent_name"] = scope.step.agent_name
             invocation.span.set_attributes(identity)
             if turn.identity.conversation_id is not None:
                 invocation.span.set_attribute(
                     semconv.GEN_AI_CONVERSATION_ID, turn.identity.conversation_id
                 )
-        agent = fields.get("agent_name")
+        agent = agents.name_at(scope) or fields.get("agent_name")
         if agent is not None:
+            fields["agent_name"] = agent
             invocation.span.set_attribute(semconv.GEN_AI_AGENT_NAME, agent)
 
     @property

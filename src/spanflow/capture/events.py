@@ -24,6 +24,10 @@ _MOST = 1_000
 _ON_SPAN_BYTES = 2_000
 """Tempo cuts string attributes at 2,048 bytes: what is longer stays in the ledger."""
 
+_BULKY = {"wait": ("payload",), "extraction": ("values", "json_schema", "error")}
+"""What is left out of an event that is too long for a span. The rest is always told: a question's
+id and label tie it to its answer, and whether an extraction is valid is what people ask."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -51,9 +55,9 @@ class Event:
         attributes = {semconv.EVENT_KIND: self.kind}
         if self.payload is not None:
             text = fitted(self.payload, _ON_SPAN_BYTES)
-            if text.truncated and self.kind == "wait":
-                # Its id and label are always told: they tie it to its answer.
-                short = {key: self.payload[key] for key in self.payload if key != "payload"}
+            bulky = _BULKY.get(self.kind)
+            if text.truncated and bulky is not None:
+                short = {key: self.payload[key] for key in self.payload if key not in bulky}
                 attributes[semconv.EVENT_PAYLOAD] = fitted(short, _ON_SPAN_BYTES).text
             if text.truncated:
                 attributes[semconv.PAYLOAD_TRUNCATED] = True

@@ -13,6 +13,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from spanflow import semconv
+from spanflow.capture import agents
 from spanflow.capture import scope as scopes
 from spanflow.capture.causes import Causes
 from spanflow.capture.events import LONGEST_STATUS, told_by
@@ -77,7 +78,7 @@ class Frame:
         self, context: Context, attributes: dict[str, AttributeValue], links: list[Link]
     ) -> None:
         self.span = self.runtime.tracer.start_span(
-            f"{semconv.OPERATION_INVOKE_WORKFLOW} {self.shape.name}",
+            f"{semconv.OPERATION_INVOKE_WORKFLOW} {self.shape.name}".rstrip(),
             context=context,
             kind=SpanKind.INTERNAL,
             attributes=attributes,
@@ -100,6 +101,9 @@ class Frame:
         agent_name: str | None = None,
         cached: bool = False,
         causes: tuple[Cause, ...] = (),
+        tools: tuple[str, ...] = (),
+        is_global: bool = False,
+        context: Context | None = None,
     ) -> Step:
         """Open the step that runs `name`, or take up the one that failed under the same `key`.
 
@@ -111,6 +115,9 @@ class Frame:
             agent_name: The agent the framework says is at work.
             cached: The result came from a cache; nothing ran.
             causes: The steps that this one follows from.
+            tools: The tools that it has at hand, where the run's metadata names none.
+            is_global: It can fire from anywhere, whatever the settings say.
+            context: What its span starts in, where that is not its parent's own context.
         """
         with self.turn.lock:
             again = self.open.get(key)
@@ -125,9 +132,12 @@ class Frame:
                 key,
                 superstep,
                 parent or self.parent_step,
-                agent_name=agent_name,
+                agent_name=agent_name or agents.name_at((parent or self).scope),
                 cached=cached,
                 causes=causes,
+                tools=tools,
+                is_global=is_global,
+                context=context,
             )
             self.causes.begin(step)
             self.open[key] = step

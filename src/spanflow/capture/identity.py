@@ -25,7 +25,7 @@ class GraphShape:
     version: str | None
     """Sixteen hex digits of the topology; None where the steps are not known beforehand."""
     name: str
-    """The graph's own name, or ``graph-`` and eight digits of its version."""
+    """The graph's own name, or ``graph-`` and eight digits of its version; empty if unknown."""
     nodes: tuple[Mapping[str, Any], ...] = ()
     edges: tuple[Mapping[str, Any], ...] = ()
     paths: tuple[str, ...] = ()
@@ -66,6 +66,8 @@ class Identity:
     session_id: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     goals: tuple[str, ...] = ()
+    goals_hold: bool = False
+    """Goals hold although no step of that name is known."""
     global_steps: tuple[str, ...] = ()
     step_tools: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
     previous: SpanContext | None = None

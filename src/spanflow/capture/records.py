@@ -88,7 +88,12 @@ _READ = {
     "goal": clean_path,
 }
 """How a text of these fields is read where it is no plain name."""
-_KEPT = {semconv.STEP_CACHED, semconv.TURN_INTERRUPT_IDS}
+_KEPT = {
+    semconv.STEP_CACHED,
+    semconv.STREAM_CHUNKS,
+    semconv.STREAM_FIRST_CHUNK_MS,
+    semconv.TURN_INTERRUPT_IDS,
+}
 """Attributes of turns and steps that their records repeat, beside the totals."""
 _WORDS = {
     "turn_id",
@@ -180,7 +185,7 @@ def record_of(
     if (
         semconv.TURN_KIND in attributes
         or semconv.STEP_NAME in attributes
-        or (ours and (reading is None or semconv.GEN_AI_WORKFLOW_NAME in attributes))
+        or (ours and semconv.GEN_AI_WORKFLOW_NAME in attributes)
     ):
         _ours(span, attributes, record, limit, content=content or ours)
         return record

@@ -28,6 +28,7 @@ __all__ = [
     "OFF",
     "Inside",
     "Scope",
+    "context_in",
     "current",
     "find",
     "here",
@@ -72,20 +73,28 @@ def find(turn_id: object, step_id: object) -> Turn | Step | None:
 def nearest(scope: Scope, fallback: Context) -> Context:
     """Return the context that work of `scope` starts in: the ambient one, else `fallback`.
 
-    The ambient span is only believed where it is going on inside the same step: a span of the
-    user's that our processor saw start there, or a call of ours in its fence.
+    The ambient span is only believed where it is going on inside the same step (or, outside all
+    steps, in the same turn): a span of the user's that our processor saw start there, a call of
+    ours in its fence, an agent.
     """
     ambient = otel_context.get_current()
     span = trace.get_current_span(ambient)
     attributes = getattr(span, "attributes", None)
     if (
         attributes
-        and scope.step is not None
+        and scope.turn is not None
         and span.is_recording()
-        and attributes.get(semconv.STEP_ID) == scope.step.span_id
+        and attributes.get(semconv.TURN_ID) == scope.turn.span_id
+        and attributes.get(semconv.STEP_ID) == (scope.step.span_id if scope.step else None)
     ):
         return ambient
     return fallback
+
+
+def context_in(scope: Scope) -> Context:
+    """Return the context that work of `scope` starts in."""
+    place = scope.step or scope.frame
+    return nearest(scope, place.context) if place is not None else otel_context.get_current()
 
 
 def within(scope: Scope, context: Context) -> Context:
@@ -139,7 +148,7 @@ class Inside:
 
     __slots__ = ("_context", "_scope", "_tokens")
 
-    def __init__(self, scope: Scope, context: Context | None) -> None:
+    def __init__(self, scope: Scope | None, context: Context | None) -> None:
         self._scope = scope
         self._context = context
 
@@ -153,9 +162,12 @@ class Inside:
     def __exit__(self, *_: object) -> None:
         """Put back what stood there."""
         scope, context = self._tokens
+        try:
+            current.reset(scope)
+        except ValueError:
+            return  # left in another context than it was entered in: nothing of it stands here
         if context is not None:
             otel_context.detach(context)
-        current.reset(scope)
 
 
 def _scope_of(span: trace.Span) -> Scope | None:

@@ -22,6 +22,9 @@ from spanflow.capture.usage import CallLog, usage_attributes
 from spanflow.tally import Totals
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
 
     from spanflow.capture.causes import Cause
@@ -85,6 +88,9 @@ class Step:
         agent_name: str | None = None,
         cached: bool = False,
         causes: tuple[Cause, ...] = (),
+        tools: tuple[str, ...] = (),
+        is_global: bool = False,
+        context: Context | None = None,
     ) -> None:
         turn = frame.turn
         self.frame = frame
@@ -106,14 +112,16 @@ class Step:
         self._totals: Totals | None = None
         self.goal = turn.goal_paths.get(self.path) or turn.unlisted(turn.identity.goals, self.path)
         self.is_global = (
-            self.path in turn.global_steps
+            is_global
+            or self.path in turn.global_steps
             or turn.unlisted(turn.identity.global_steps, self.path) is not None
         )
         self.started_ns = time.time_ns()
-        tools = (
+        at_hand = (
             turn.identity.step_tools.get(self.path)
             or turn.identity.step_tools.get(name)
             or turn.shape.tools.get(self.path)
+            or tools
         )
         outer = frame if parent is frame.parent_step or parent is None else parent
         attributes: dict[str, AttributeValue] = {
@@ -122,11 +130,11 @@ class Step:
             semconv.STEP_PATH: self.path,
             semconv.STEP_VISIT: self.visit,
         }
-        told = self._tell(attributes, tools, causes, cached=cached)
+        told = self._tell(attributes, at_hand, causes, cached=cached)
         links = _links(causes) if causes and outer.span.is_recording() else None
         self.span = frame.runtime.tracer.start_span(
             f"step {name}",
-            context=outer.context,
+            context=context or outer.context,
             kind=SpanKind.INTERNAL,
             attributes=attributes,
             links=links,
@@ -136,7 +144,7 @@ class Step:
         self.span_id = span_id_of(self.span)
         self.scope = scopes.Scope(turn, frame, self)
         self.context = scopes.within(
-            self.scope, trace.set_span_in_context(self.span, outer.context)
+            self.scope, trace.set_span_in_context(self.span, context or outer.context)
         )
         self.base: dict[str, Any] = {
             **turn.identity_fields,
@@ -145,7 +153,7 @@ class Step:
             "trace_id": self.trace_id,
             "span_id": self.span_id,
             "step_id": self.span_id,
-            "parent_span_id": outer.span_id,
+            "parent_span_id": _span_id_in(context) if context is not None else outer.span_id,
             "name": name,
             "path": self.path,
             "visit": self.visit,
@@ -236,6 +244,11 @@ class Step:
         self.error = error
         self.parked = True
 
+    def tell(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Say more of the step, on its span and in its record."""
+        self.span.set_attributes(dict(attributes))
+        self.base["attributes"] = {**self.base.get("attributes", {}), **attributes}
+
     def add_event(self, event: Event) -> None:
         """Put an event on the step's span and into its record."""
         if self._events is None:
@@ -325,6 +338,10 @@ def _tell_causes(causes: tuple[Cause, ...], attributes: dict[str, AttributeValue
         return [cause[0] for cause in causes]
     attributes[semconv.STEP_TRIGGERED_BY_EXECUTIONS] = earlier
     return [cause[0] for cause in causes if cause[1] is not None] + earlier
+
+
+def _span_id_in(context: Context) -> str:
+    return f"{trace.get_current_span(context).get_span_context().span_id:016x}"
 
 
 def _links(causes: tuple[Cause, ...]) -> list[Link]:

@@ -70,7 +70,9 @@ class Turn(Frame):
         self.lock = threading.RLock()
         self.identity = identity
         self.goal_paths = shape.resolve(identity.goals)
-        self.goals = [name for name in identity.goals if name in self.goal_paths.values()]
+        # Where the steps are not known beforehand, what was declared holds as it was said.
+        declared = identity.goals if identity.goals_hold else self.goal_paths.values()
+        self.goals = [name for name in identity.goals if name in declared]
         self.global_steps = shape.resolve(identity.global_steps)
         self.goals_reached: list[str] = []
         self.visits: dict[str, int] = {}
@@ -108,7 +110,7 @@ class Turn(Frame):
             "trace_id": self.trace_id,
             "span_id": self.span_id,
             "parent_span_id": f"{parent.span_id:016x}" if parent.is_valid else None,
-            "name": identity.name,
+            "name": identity.name or None,
             "turn_kind": identity.kind,
             "graph_version": shape.version,
             "on_thread": identity.on_thread,
@@ -140,11 +142,11 @@ class Turn(Frame):
         attributes: dict[str, AttributeValue | None] = {
             **self.identity_attributes,
             semconv.GEN_AI_OPERATION_NAME: semconv.OPERATION_INVOKE_WORKFLOW,
-            semconv.GEN_AI_WORKFLOW_NAME: self.shape.name,
+            semconv.GEN_AI_WORKFLOW_NAME: self.shape.name or None,
             semconv.GEN_AI_CONVERSATION_ID: who.conversation_id,
             semconv.USER_ID: who.user_id,
             semconv.SESSION_ID: who.session_id,
-            semconv.ENGAGEMENT_NAME: who.name,
+            semconv.ENGAGEMENT_NAME: who.name or None,
             semconv.ENGAGEMENT_METADATA: _whole_json(who.metadata),
             semconv.TURN_KIND: who.kind,
             semconv.TURN_ON_THREAD: who.on_thread,
@@ -201,11 +203,7 @@ class Turn(Frame):
     def note_end(self, step: Step) -> None:
         """Take an ended step into account: goals reached, where it failed, where it waits."""
         if step.status == "completed" and step.goal is not None:
-            if step.goal not in self.goals:
-                self.goals.append(step.goal)
-            if step.goal not in self.goals_reached:
-                self.goals_reached.append(step.goal)
-            self.add_event(Event("goal", step.goal, step.ended_ns, {"step": step.path}))
+            self.reach(step.goal, step.ended_ns, {"step": step.path})
         elif step.status == "failed":
             mark = (step.path.count("/"), step.path)
             if (
@@ -218,6 +216,14 @@ class Turn(Frame):
             self.waiting is None or step.path.startswith(self.waiting)
         ):
             self.waiting = step.path
+
+    def reach(self, goal: str, at_ns: int, payload: dict[str, Any] | None) -> None:
+        """Take into account that a goal is reached, whether or not it was declared."""
+        if goal not in self.goals:
+            self.goals.append(goal)
+        if goal not in self.goals_reached:
+            self.goals_reached.append(goal)
+        self.add_event(Event("goal", goal, at_ns, payload))
 
     def note_wait(self, key: object, payload: dict[str, Any]) -> bool:
         """Remember what a step asks a human; False where a step inside it asked that already.

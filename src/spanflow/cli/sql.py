@@ -60,6 +60,8 @@ def _as_blocks(result: Result) -> RenderableType:
     """Return one block a row, one line a value: what is too wide for a table stays readable."""
     from rich.text import Text
 
+    if not result.rows:
+        return Text(", ".join(map(terminal.plain, result.columns)), "bold")
     widest = max(map(len, result.columns))
     blocks = Text()
     for row in result.rows:

@@ -6,6 +6,7 @@ left out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, cast
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["engagement_id_of", "identity_of", "kept", "names", "step_tools", "text"]
+__all__ = ["engagement_id_of", "identity_of", "kept", "mapping", "names", "step_tools", "text"]
 
 # What is not the user's own metadata: the frameworks' keys, ours, and those that have a field.
 _OTHERS_PREFIXES = ("langgraph_", "ls_", "lc_", "checkpoint_", "__", "spanflow_")
@@ -59,6 +60,15 @@ def names(value: object, default: tuple[str, ...]) -> tuple[str, ...]:
             diagnose("metadata.names", f"expected a list of step names, got {type(value).__name__}")
         value = default
     return tuple(clean_path(item) for item in cast("Iterable[object]", value))
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """Read the metadata that an app gave; what is no mapping is refused and counted."""
+    if isinstance(value, Mapping):
+        return {str(key): item for key, item in cast("Mapping[object, Any]", value).items()}
+    if value is not None:
+        diagnose("metadata", f"expected a mapping, got {type(value).__name__}")
+    return {}
 
 
 def step_tools(value: object) -> dict[str, tuple[str, ...]]:

@@ -1,0 +1,183 @@
+"""Agents that an app names: what runs inside a block works for them.
+
+Outside every engagement an agent is an engagement of its own. It is a span and no step: where the
+user is in the journey is for steps to say.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from spanflow.instrument.plain.block import Block
+from spanflow.instrument.plain.steps import OwnBlock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+    from contextvars import Token
+
+    from spanflow.capture.agents import Agent
+    from spanflow.capture.runtime import Runtime
+    from spanflow.capture.scope import Inside
+    from spanflow.instrument.plain.spans import OpenSpan
+
+__all__ = ["AgentBlock", "TraceBlock", "agent"]
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+
+class _Working:
+    """Puts an agent and its span in place for a block of one task and takes both away again."""
+
+    __slots__ = ("_agent", "_inside", "_token")
+
+    def __init__(self, agent: Agent, inside: Inside) -> None:
+        self._agent = agent
+        self._inside = inside
+
+    def __enter__(self) -> None:
+        from spanflow.capture import agents
+
+        self._inside.__enter__()
+        self._token: Token[Agent | None] = agents.current.set(self._agent)
+
+    def __exit__(self, *_: object) -> None:
+        from spanflow.capture import agents
+
+        agents.current.reset(self._token)
+        self._inside.__exit__()
+
+
+class AgentBlock(OwnBlock):
+    """An agent at work, as a ``with`` block.
+
+    Attributes:
+        name: The agent.
+        parent: The agent around it; None where there is none.
+    """
+
+    __slots__ = ("_role", "_span", "name", "parent")
+
+    site = "api.agent"
+
+    def __init__(self, name: str, role: str | None = None) -> None:
+        super().__init__()
+        self.name = name
+        self.parent: str | None = None
+        self._role = role
+        self._span: OpenSpan | None = None
+
+    def __call__(self, function: _F) -> _F:
+        """Make each call of `function` work of this agent."""
+        from spanflow.instrument.plain.functions import wrapped
+
+        return wrapped(function, lambda *_: AgentBlock(self.name, self._role))
+
+    def _open(self, runtime: Runtime) -> AbstractContextManager[None] | None:
+        from opentelemetry import trace
+
+        from spanflow import semconv
+        from spanflow.capture import agents
+        from spanflow.capture import scope as scopes
+        from spanflow.capture.payload import clean
+        from spanflow.instrument.plain.spans import OpenSpan
+
+        name = clean(self.name)
+        scope = self._place(name)
+        if scope is None or scope.turn is None:
+            return None
+        self.parent = agents.name_at(scope)
+        told = {
+            semconv.GEN_AI_OPERATION_NAME: semconv.OPERATION_INVOKE_AGENT,
+            semconv.GEN_AI_AGENT_NAME: name,
+            semconv.AGENT_ROLE: clean(self._role) if self._role is not None else None,
+            semconv.AGENT_PARENT: self.parent,
+        }
+        kept = {key: value for key, value in told.items() if value is not None}
+        around = scopes.context_in(scope)
+        title = f"{semconv.OPERATION_INVOKE_AGENT} {name}"
+        self._span = OpenSpan(runtime, scope, around, title, kept, {"agent_name": name})
+        agent = agents.Agent(name, scope.step.span_id if scope.step is not None else None)
+        context = trace.set_span_in_context(self._span.span, agents.within(agent, around))
+        return _Working(agent, scopes.Inside(scope, context))
+
+    def _close(self, error: BaseException | None) -> None:
+        span, self._span = self._span, None
+        if span is not None:
+            span.end(error)
+
+    def _tell(self, attributes: Mapping[str, Any]) -> None:
+        if self._span is not None:
+            self._span.tell(attributes)
+
+
+class TraceBlock(Block):
+    """A piece of code that is a span and nothing more, as a ``with`` block."""
+
+    __slots__ = ("_name", "_span")
+
+    site = "api.trace"
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self._span: OpenSpan | None = None
+
+    def _open(self, runtime: Runtime) -> Inside | None:
+        from opentelemetry import context as otel_context
+        from opentelemetry import trace
+
+        from spanflow.capture import scope as scopes
+        from spanflow.capture.payload import clean
+        from spanflow.instrument.plain.spans import OpenSpan
+
+        current = scopes.current.get()
+        if current is scopes.OFF:
+            return None
+        scope = scopes.standing()
+        around = scopes.context_in(scope) if scope is not None else otel_context.get_current()
+        self._span = OpenSpan(runtime, scope, around, clean(self._name), {}, {})
+        context = trace.set_span_in_context(self._span.span, around)
+        return scopes.Inside(scope or current, context)
+
+    def _close(self, error: BaseException | None) -> None:
+        span, self._span = self._span, None
+        if span is not None:
+            span.end(error)
+
+    def _tell(self, attributes: Mapping[str, Any]) -> None:
+        if self._span is not None:
+            self._span.tell(attributes)
+
+
+@overload
+def agent(name: _F, /) -> _F: ...
+@overload
+def agent(name: str, /, role: str | None = None) -> AgentBlock: ...
+def agent(name: str | Callable[..., Any], /, role: str | None = None) -> Any:
+    """Name the agent that is at work in a block of code, or in each call of a function.
+
+    Its name stands as ``gen_ai.agent.name`` on the steps and calls inside, and on others' spans.
+    Agents inside agents know the one around them; those that run side by side never mix. Outside
+    every engagement an agent is an engagement of its own.
+
+    Args:
+        name: The agent; or the function, for ``@spanflow.agent`` without arguments.
+        role: What it is there for.
+
+    Returns:
+        The block, with its ``name`` and its ``parent``; for a function the function, as it was to
+        its callers.
+
+    Example:
+        >>> import spanflow
+        >>> with spanflow.engagement("trip"):
+        ...     with spanflow.agent("planner", role="planner"):
+        ...         with spanflow.agent("researcher") as inner:
+        ...             pass
+        >>> inner.name
+        'researcher'
+    """
+    if callable(name):
+        return AgentBlock(getattr(name, "__name__", "agent"))(name)
+    return AgentBlock(name, role)

@@ -1,0 +1,448 @@
+"""Calls that an app tells itself: to a model, of a tool, of a retriever, as blocks or at once.
+
+Inside an engagement they belong to its open step, outside all of them they stand alone. Their spans
+are those of every other call.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from spanflow.guard import guarded, report
+from spanflow.instrument.endings import ending_of
+from spanflow.instrument.plain import gate
+from spanflow.instrument.plain.targets import named
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    from opentelemetry.context import Context
+
+    from spanflow.capture.call import CallSpans, OpenCall
+    from spanflow.capture.scope import Scope
+
+__all__ = [
+    "LlmCallBlock",
+    "RetrievalBlock",
+    "ToolCallBlock",
+    "llm_call",
+    "record_llm_usage",
+    "tool_call",
+]
+
+_UNKNOWN: Final = "unknown"
+_STATUSES: Final = {"completed": "ok", "failed": "error", "left": "cancelled"}
+_NOT_GIVEN: Any = object()
+_NOWHERE: AbstractContextManager[None] = nullcontext()
+
+
+class _CallBlock:
+    """A call that began when this was made: a ``with`` block, or over at once.
+
+    What nobody enters has ended when nobody holds it any more.
+    """
+
+    __slots__ = ("_call", "_entered")
+
+    site = "api.call"
+
+    def __init__(self, step_id: str | None, engagement_id: str | None) -> None:
+        self._call: OpenCall | None = None
+        self._entered: AbstractContextManager[None] | None = None
+        try:
+            self._call = self._begun(step_id, engagement_id)
+        except Exception as error:  # noqa: BLE001 - the fail-open boundary
+            report(self.site, error)
+
+    def _begun(self, step_id: str | None, engagement_id: str | None) -> OpenCall | None:
+        served = gate.runtime()
+        if served is None:
+            return None
+        from opentelemetry import context as otel_context
+
+        from spanflow.capture import processor
+        from spanflow.capture import scope as scopes
+
+        if scopes.current.get() is scopes.OFF:
+            return None
+        processor.attach(served)
+        if step_id is not None or engagement_id is not None:
+            scope = named(self.site.partition(".")[2], step_id, engagement_id)
+            if scope is None:
+                return None
+        else:
+            scope = scopes.standing()
+        context = scopes.context_in(scope) if scope is not None else otel_context.get_current()
+        return self._opened(gate.spans(served), scope, context)
+
+    def _opened(self, spans: CallSpans, scope: Scope | None, context: Context) -> OpenCall:
+        raise NotImplementedError
+
+    def _ended(self, call: OpenCall, error: BaseException | None, status: str | None) -> None:
+        call.end(error=error, status=status)
+
+    def begin(self) -> None:
+        """Do nothing: it has begun."""
+
+    def inside(self) -> AbstractContextManager[None]:
+        """Return what puts the call in place around some code of the same task."""
+        if self._call is None:
+            return _NOWHERE
+        from spanflow.capture import scope as scopes
+
+        return scopes.Inside(self._call.scope or scopes.current.get(), self._call.context)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End the call, once."""
+        call, self._call = self._call, None
+        if call is None or call.ended:
+            return
+        try:
+            ending = ending_of(error)
+            status = None if error is None else _STATUSES.get(ending, ending)
+            self._ended(call, error if status != "ok" else None, status)
+        except Exception as problem:  # noqa: BLE001 - the fail-open boundary
+            report(self.site, problem)
+
+    def chunk(self) -> None:
+        """Note a piece of a streamed answer."""
+        if self._call is not None:
+            self._call.first_token()
+
+    def __enter__(self) -> Self:
+        """Make the call what the running code belongs to."""
+        self._entered = self.inside()
+        self._entered.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the call; what was raised goes on."""
+        entered, self._entered = self._entered, None
+        if entered is not None:
+            entered.__exit__(kind, error, trace)
+        self.end(error)
+
+    async def __aenter__(self) -> Self:
+        """Make the call what the running code belongs to."""
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the call; what was raised goes on."""
+        self.__exit__(kind, error, trace)
+
+    def __del__(self) -> None:
+        """End what nobody entered."""
+        if getattr(self, "_call", None) is not None:
+            self.end()
+
+
+class LlmCallBlock(_CallBlock):
+    """A call to a model."""
+
+    __slots__ = ("_model", "_provider", "_usage")
+
+    site = "api.llm_call"
+
+    def __init__(
+        self,
+        model: str,
+        provider: str | None = None,
+        *,
+        step_id: str | None = None,
+        engagement_id: str | None = None,
+    ) -> None:
+        self._model = model
+        self._provider = provider
+        self._usage: dict[str, Any] = {}
+        super().__init__(step_id, engagement_id)
+
+    def _opened(self, spans: CallSpans, scope: Scope | None, context: Context) -> OpenCall:
+        from spanflow.capture.payload import clean
+        from spanflow.capture.providers import provider_name
+
+        provider = provider_name(self._provider) if self._provider else _UNKNOWN
+        return spans.inference(scope, context, provider=provider, model=clean(self._model))
+
+    @guarded("api.llm_call")
+    def set_usage(self, **usage: Any) -> None:
+        """Tell what the call spent; what is told later replaces what was told before.
+
+        Args:
+            **usage: ``input_tokens`` (cached ones included), ``output_tokens`` (reasoning
+                included), ``total_tokens``, ``cache_read_tokens``, ``cache_write_tokens``,
+                ``reasoning_tokens``, and ``cost_usd`` where the provider told it.
+        """
+        self._usage |= usage
+
+    @guarded("api.llm_call")
+    def say_who_called(self, caller: str | None, metadata: Mapping[str, Any] | None) -> None:
+        """Tell who made the call, and what its app says of it."""
+        call = self._call
+        if call is None:
+            return
+        from spanflow import semconv
+        from spanflow.capture.payload import clean, payload_of
+
+        if caller is not None:
+            call.fields["caller"] = call.invocation.attributes[semconv.CALL_CALLER] = clean(caller)
+        if metadata:
+            text = payload_of(metadata, call.runtime.payload_bytes).text
+            call.invocation.attributes[semconv.CALL_METADATA] = text
+            call.fields.setdefault("attributes", {})[semconv.CALL_METADATA] = text
+
+    @guarded("api.llm_call")
+    def set_answer(self, *, model: str | None = None, response_id: str | None = None) -> None:
+        """Tell which model answered, and the provider's id of the answer."""
+        call = self._call
+        if call is None:
+            return
+        from spanflow.capture.payload import clean
+
+        if model is not None:
+            call.say_who_answered(None, clean(model))
+        if response_id is not None:
+            told: Any = call.invocation
+            told.response_id = call.fields["response_id"] = clean(response_id)
+
+    @guarded("api.llm_call")
+    def set_messages(self, *, input: Any = None, output: Any = None) -> None:  # noqa: A002 - GenAI's word
+        """Tell what was said: texts, kept only where message content is captured."""
+        call = self._call
+        if call is None or not call.captures_content:
+            return
+        from opentelemetry.util.genai import types  # pyright: ignore[reportMissingTypeStubs]
+
+        from spanflow import semconv
+        from spanflow.capture.payload import payload_of
+        from spanflow.instrument.messages import keep_on_record
+
+        limit, told = call.runtime.payload_bytes, call.invocation
+        spoken: Any = told
+        if input is not None:
+            parts: list[Any] = [types.TextPart(payload_of(input, limit).text)]
+            spoken.input_messages = [types.InputMessage("user", parts)]
+            keep_on_record(call, semconv.GEN_AI_INPUT_MESSAGES, spoken.input_messages, limit)
+        if output is not None:
+            parts = [types.TextPart(payload_of(output, limit).text)]
+            spoken.output_messages = [types.OutputMessage("assistant", parts, finish_reason="stop")]
+            keep_on_record(call, semconv.GEN_AI_OUTPUT_MESSAGES, spoken.output_messages, limit)
+
+    def _ended(self, call: OpenCall, error: BaseException | None, status: str | None) -> None:
+        from spanflow.tally import Usage
+
+        usage = Usage.of(**self._usage)
+        told: Any = call.invocation
+        told.input_tokens, told.output_tokens = usage.input_tokens, usage.output_tokens
+        call.end(usage, error, status=status)
+
+
+class ToolCallBlock(_CallBlock):
+    """A call of a tool."""
+
+    __slots__ = ("_call_id", "_name")
+
+    site = "api.tool_call"
+
+    def __init__(
+        self,
+        name: str,
+        call_id: str | None = None,
+        *,
+        step_id: str | None = None,
+        engagement_id: str | None = None,
+    ) -> None:
+        self._name = name
+        self._call_id = call_id
+        super().__init__(step_id, engagement_id)
+
+    def _opened(self, spans: CallSpans, scope: Scope | None, context: Context) -> OpenCall:
+        from spanflow.capture.payload import clean
+
+        call_id = clean(self._call_id) if self._call_id is not None else None
+        return spans.tool(scope, context, name=clean(self._name), call_id=call_id)
+
+    @guarded("api.tool_call")
+    def set_arguments(self, arguments: Any) -> None:
+        """Tell what the tool was given; kept only where message content is captured."""
+        call = self._call
+        if call is not None and call.captures_content:
+            told: Any = call.invocation
+            told.arguments = call.keep("arguments", arguments).text
+
+    @guarded("api.tool_call")
+    def set_result(self, result: Any) -> None:
+        """Tell what the tool answered; kept only where message content is captured."""
+        call = self._call
+        if call is not None and call.captures_content:
+            told: Any = call.invocation
+            told.tool_result = call.keep("result", result).text
+
+
+class RetrievalBlock(_CallBlock):
+    """A retrieval of documents."""
+
+    __slots__ = ("_name",)
+
+    site = "api.retrieval"
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        super().__init__(None, None)
+
+    def _opened(self, spans: CallSpans, scope: Scope | None, context: Context) -> OpenCall:
+        from spanflow.capture.payload import clean
+
+        return spans.retrieval(scope, context, name=clean(self._name))
+
+    @guarded("api.retrieval")
+    def set_arguments(self, query: Any) -> None:
+        """Tell what was looked for; kept only where message content is captured."""
+        call = self._call
+        if call is not None and call.captures_content:
+            told: Any = call.invocation
+            told.query_text = call.keep("arguments", query).text
+
+    @guarded("api.retrieval")
+    def set_result(self, documents: Any) -> None:
+        """Tell what was found; kept only where message content is captured."""
+        call = self._call
+        if call is not None and call.captures_content:
+            call.keep("result", documents)
+
+
+def llm_call(  # noqa: PLR0913 - what is known of a call, by name
+    model: str,
+    *,
+    provider: str | None = None,
+    input: Any = None,  # noqa: A002 - GenAI's word
+    output: Any = None,
+    response_id: str | None = None,
+    error: BaseException | None = None,
+    step_id: str | None = None,
+    engagement_id: str | None = None,
+    **usage: Any,
+) -> LlmCallBlock:
+    """Record a call to a model: around the code that makes it, or at once when it is over.
+
+    Given what came of it (usage, output, error), it has ended when this returns; else it ends with
+    its ``with`` block, or at once where there is none.
+
+    Args:
+        model: The model asked for.
+        provider: Who serves it, like ``openai``.
+        input: What was asked; kept only where message content is captured.
+        output: What was answered; kept only where message content is captured.
+        response_id: The provider's id of the answer.
+        error: What it failed with.
+        step_id: The open step that made it, where that is not the one around it.
+        engagement_id: The open engagement it belongs to, where that is not the one around it.
+        **usage: As :meth:`LlmCallBlock.set_usage` takes it: ``input_tokens``, ``output_tokens``, …
+
+    Returns:
+        The call, to tell more of it inside a ``with`` block: ``set_usage``, ``set_answer``,
+        ``set_messages``.
+
+    Example:
+        >>> import spanflow
+        >>> with spanflow.step("answer"):
+        ...     with spanflow.llm_call("gpt-5-mini", provider="openai") as call:
+        ...         call.set_usage(input_tokens=120, output_tokens=30)
+        >>> once = spanflow.llm_call("gpt-5-mini", input_tokens=12, output_tokens=3)
+    """
+    call = LlmCallBlock(model, provider, step_id=step_id, engagement_id=engagement_id)
+    call.set_usage(**usage)
+    call.set_messages(input=input, output=output)
+    call.set_answer(response_id=response_id)
+    if usage or output is not None or error is not None:
+        call.end(error)
+    return call
+
+
+def tool_call(  # noqa: PLR0913 - what is known of a call, by name
+    name: str,
+    *,
+    arguments: Any = None,
+    result: Any = _NOT_GIVEN,
+    call_id: str | None = None,
+    error: BaseException | None = None,
+    step_id: str | None = None,
+    engagement_id: str | None = None,
+) -> ToolCallBlock:
+    """Record a call of a tool: around the code that makes it, or at once when it is over.
+
+    Given its result or its error, it has ended when this returns; else it ends with its ``with``
+    block, or at once where there is none.
+
+    Args:
+        name: The tool.
+        arguments: What it was given; kept only where message content is captured.
+        result: What it answered; kept only where message content is captured.
+        call_id: The id under which the model asked for it.
+        error: What it failed with.
+        step_id: The open step that made it, where that is not the one around it.
+        engagement_id: The open engagement it belongs to, where that is not the one around it.
+
+    Returns:
+        The call, to tell more of it inside a ``with`` block: ``set_arguments``, ``set_result``.
+
+    Example:
+        >>> import spanflow
+        >>> with spanflow.step("search"):
+        ...     with spanflow.tool_call("look_up", arguments={"area": "Shibuya"}) as call:
+        ...         call.set_result({"hits": 3})
+        >>> once = spanflow.tool_call("look_up", result={"hits": 3})
+    """
+    call = ToolCallBlock(name, call_id, step_id=step_id, engagement_id=engagement_id)
+    if arguments is not None:
+        call.set_arguments(arguments)
+    if result is not _NOT_GIVEN:
+        call.set_result(result)
+    if result is not _NOT_GIVEN or error is not None:
+        call.end(error)
+    return call
+
+
+@guarded("api.record_llm_usage")
+def record_llm_usage(
+    model: str,
+    *,
+    provider: str | None = None,
+    caller: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    **usage: Any,
+) -> None:
+    """Record what a call spent that was made outside any engagement, by a cron job say.
+
+    It is part of what models and callers cost, and of no funnel. Inside an engagement it belongs to
+    that, like every call.
+
+    Args:
+        model: The model that was called.
+        provider: Who serves it, like ``openai``.
+        caller: Who called it; without it the function of the app that calls this.
+        metadata: Anything else worth asking for, as JSON-able values.
+        **usage: As :meth:`LlmCallBlock.set_usage` takes it: ``input_tokens``, ``output_tokens``, …
+
+    Example:
+        >>> import spanflow
+        >>> spanflow.record_llm_usage(
+        ...     "gpt-5-mini", input_tokens=900, output_tokens=40, caller="nightly.summaries"
+        ... )
+    """
+    block = LlmCallBlock(model, provider)
+    block.set_usage(**usage)
+    block.say_who_called(caller, metadata)
+    block.end()

@@ -1,0 +1,238 @@
+"""Steps of plain Python: a block is one execution; inside a graph's node, a part of that step.
+
+A step outside every engagement is an engagement of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+from weakref import WeakKeyDictionary
+
+from spanflow.guard import diagnose
+from spanflow.instrument.endings import ending_of
+from spanflow.instrument.plain.block import Block
+from spanflow.instrument.plain.engagements import EngagementBlock
+from spanflow.instrument.plain.targets import named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from spanflow.capture.runtime import Runtime
+    from spanflow.capture.scope import Inside, Scope
+    from spanflow.capture.step import Step
+    from spanflow.capture.turn import Turn
+
+__all__ = ["OwnBlock", "StepBlock", "step"]
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+
+class _Order:
+    """How the steps of one turn follow each other, below one step or at the top."""
+
+    __slots__ = ("level", "running", "started")
+
+    def __init__(self) -> None:
+        self.level = 0
+        self.running = 0
+        self.started: dict[str, int] = {}
+
+
+_orders: WeakKeyDictionary[Turn, dict[str | None, _Order]] = WeakKeyDictionary()
+
+
+class OwnBlock(Block):
+    """A block that brings an engagement of its own where none is going on."""
+
+    __slots__ = ("_engagement_id", "_own", "_step_id")
+
+    def __init__(self, step_id: str | None = None, engagement_id: str | None = None) -> None:
+        super().__init__()
+        self._step_id = step_id
+        self._engagement_id = engagement_id
+        self._own: EngagementBlock | None = None
+
+    def _place(self, name: str) -> Scope | None:
+        """Return the scope this stands in, opening an engagement called `name` where none is."""
+        from spanflow.capture import scope as scopes
+
+        if self._step_id is not None or self._engagement_id is not None:
+            return named(self.site.partition(".")[2], self._step_id, self._engagement_id)
+        here = scopes.here()
+        if here is None:
+            self._own = EngagementBlock(None, goes_on=False, name=name)
+            self._own.begin()
+            return self._own.scope
+        if here.turn is None or not here.turn.ended:
+            return here if here.turn is not None else None
+        diagnose(self.site, f"{name!r} began after its turn had ended, and is not recorded")
+        return None
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End the block, and the engagement that it brought."""
+        super().end(error)
+        own, self._own = self._own, None
+        if own is not None:
+            own.end(error)
+
+
+class StepBlock(OwnBlock):
+    """One execution of a step, as a ``with`` block.
+
+    Attributes:
+        step_id: The step's id, 16 hex digits; None where nothing is captured.
+    """
+
+    __slots__ = ("_is_global", "_name", "_step", "_tools", "step_id")
+
+    site = "api.step"
+
+    def __init__(
+        self,
+        name: str,
+        tools: Sequence[str] | None = None,
+        *,
+        is_global: bool = False,
+        step_id: str | None = None,
+        engagement_id: str | None = None,
+    ) -> None:
+        super().__init__(step_id, engagement_id)
+        self._name = name
+        self._tools = tools
+        self._is_global = is_global
+        self._step: Step | None = None
+        self.step_id: str | None = None
+
+    def __call__(self, function: _F) -> _F:
+        """Make each call of `function` such a step."""
+        from spanflow.instrument.plain.functions import wrapped
+
+        return wrapped(
+            function,
+            lambda *_: StepBlock(
+                self._name,
+                self._tools,
+                is_global=self._is_global,
+                step_id=self._step_id,
+                engagement_id=self._engagement_id,
+            ),
+        )
+
+    def _open(self, runtime: Runtime) -> Inside | None:  # noqa: ARG002 - the turn has its own
+        from spanflow.capture import scope as scopes
+        from spanflow.capture.payload import clean
+        from spanflow.instrument.metadata import names
+
+        name = clean(self._name)
+        scope = self._place(name)
+        if scope is None or scope.turn is None or scope.frame is None:
+            return None
+        parent, frame = scope.step, scope.frame
+        key, level = _ordered(scope.turn, parent, name)
+        around = scopes.context_in(scope)
+        own = (parent or frame).context
+        self._step = step = frame.start_step(
+            name,
+            key,
+            # A framework's own counter stands beside no other.
+            superstep=level if frame.shape.version is None else None,
+            parent=parent,
+            tools=names(self._tools, ()),
+            is_global=self._is_global,
+            context=around if around is not own else None,
+        )
+        self.step_id = step.span_id
+        return scopes.Inside(step.scope, step.context)
+
+    def _close(self, error: BaseException | None) -> None:
+        step, self._step = self._step, None
+        if step is None:
+            return
+        _left(step)
+        ending = ending_of(error)
+        if ending == "failed" and error is not None:
+            step.fail_attempt("failed", error)
+            step.end()
+        else:
+            step.end("cancelled" if ending == "left" else ending, error)
+
+    def _tell(self, attributes: Mapping[str, Any]) -> None:
+        if self._step is not None:
+            self._step.tell(attributes)
+
+
+@overload
+def step(name: _F, /) -> _F: ...
+@overload
+def step(
+    name: str,
+    /,
+    *,
+    tools: Sequence[str] | None = None,
+    is_global: bool = False,
+    step_id: str | None = None,
+    engagement_id: str | None = None,
+) -> StepBlock: ...
+def step(
+    name: str | Callable[..., Any],
+    /,
+    *,
+    tools: Sequence[str] | None = None,
+    is_global: bool = False,
+    step_id: str | None = None,
+    engagement_id: str | None = None,
+) -> Any:
+    """Open a step around a block of code, or make each call of a function one.
+
+    Outside every engagement a step is an engagement of its own; inside a graph's node it is a part
+    of that node's step.
+
+    Args:
+        name: What the step is called; or the function, for ``@spanflow.step`` without arguments.
+        tools: The tools that it has at hand.
+        is_global: Whether it can fire from anywhere and re-route the user's intent.
+        step_id: The open step it is part of, where that is not the one around it.
+        engagement_id: The open engagement it belongs to, where that is not the one around it.
+
+    Returns:
+        The block, with its ``step_id``; for a function the function, as it was to its callers.
+
+    Example:
+        >>> import spanflow
+        >>> with spanflow.engagement("search"):
+        ...     with spanflow.step("qualify", tools=["look_up"]):
+        ...         pass
+        >>> @spanflow.step
+        ... def rank(offers):
+        ...     return sorted(offers)
+        >>> rank([3, 1])
+        [1, 3]
+    """
+    if callable(name):
+        return StepBlock(getattr(name, "__name__", "step"))(name)
+    return StepBlock(name, tools, is_global=is_global, step_id=step_id, engagement_id=engagement_id)
+
+
+def _ordered(turn: Turn, parent: Step | None, name: str) -> tuple[str, int]:
+    """Return a key for a step that begins now, and how far it stands from the first.
+
+    Steps that run side by side stand in one place, as those of one superstep do. The key is the
+    same for a step that is run again because its node is.
+    """
+    below = parent.span_id if parent is not None else None
+    with turn.lock:
+        order = _orders.setdefault(turn, {}).setdefault(below, _Order())
+        if order.running == 0:
+            order.level += 1
+        order.running += 1
+        order.started[name] = nth = order.started.get(name, 0) + 1
+        return f"{parent.key if parent is not None else ''}/{name}#{nth}", order.level
+
+
+def _left(step: Step) -> None:
+    turn = step.frame.turn
+    with turn.lock:
+        below = step.parent.span_id if step.parent is not None else None
+        order = _orders.get(turn, {}).get(below)
+        if order is not None:
+            order.running -= 1
