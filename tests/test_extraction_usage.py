@@ -53,15 +53,17 @@ def test_a_bare_client_that_nobody_reports(flow: Flow, kind, answers, sums) -> N
     assert found.model_dump() == GOOD
     assert flow.sql(SUMS) == [sums]
     told = flow.sql(
-        """SELECT step_name, provider, request_model, status, counted, cache_read_tokens
-           FROM llm_calls"""
+        """SELECT step_name, provider, request_model, status, cache_read_tokens
+           FROM llm_calls WHERE counted"""  # newer clients of Anthropic's report themselves as well
     )
-    assert told == [("qualify", kind, "gpt-4o-mini", "ok", True, 16)] * sums[3]
+    assert told == [("qualify", kind, "gpt-4o-mini", "ok", 16)] * sums[3]
 
 
 @retried
 async def test_a_bare_client_that_is_awaited(flow: Flow, answers, sums) -> None:
-    assert (await awaited(Server(*answers).async_openai(), model="gpt-4o-mini")).model_dump() == GOOD
+    assert (
+        await awaited(Server(*answers).async_openai(), model="gpt-4o-mini")
+    ).model_dump() == GOOD
     assert flow.sql(SUMS) == [sums]
 
 
@@ -200,9 +202,12 @@ async def test_concurrent_extractions_stay_apart(flow: Flow) -> None:
     async with spanflow.engagement("support"):
         await asyncio.gather(*map(qualify, range(20)))
     assert flow.one("SELECT count(*) FROM steps WHERE llm_calls = 1") == 20
-    assert flow.one(
-        "SELECT count(*) FROM events WHERE kind = 'extraction' AND payload->>'valid' = 'true'"
-    ) == 20
+    assert (
+        flow.one(
+            "SELECT count(*) FROM events WHERE kind = 'extraction' AND payload->>'valid' = 'true'"
+        )
+        == 20
+    )
     assert trace.get_current_span() is trace.INVALID_SPAN
     assert flow.one("SELECT total_tokens FROM engagements") == sum(84 + 101 * i for i in range(20))
 

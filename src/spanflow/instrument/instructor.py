@@ -9,10 +9,13 @@ where nothing of ours inside it has told. This module decides nothing about what
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from spanflow.errors import ConfigurationError
 from spanflow.guard import guarded
+
+if TYPE_CHECKING:
+    from spanflow.capture.call import OpenCall
 
 __all__ = ["Requests", "client_of", "library", "said_in", "usage_of"]
 
@@ -87,6 +90,7 @@ class Requests:
     def __init__(self, client: Any) -> None:
         self._provider = _provider_of(client)
         self._call: Any = None
+        self._opened: OpenCall | None = None
         self.is_answered = False
         self.answer: Any = None
 
@@ -103,50 +107,56 @@ class Requests:
     @guarded("instructor.end")
     def end(self, error: BaseException | None) -> None:
         """End the request whose end nobody told: a cancelled one, say."""
-        call, self._call = self._call, None
+        call, self._call, self._opened = self._call, None, None
         if call is not None:
             call.__exit__(type(error) if error is not None else None, error, None)
 
     @guarded("instructor.asked")
     def _asked(self, *_: Any, **request: Any) -> None:
-        from spanflow.instrument.plain.calls import llm_call  # noqa: PLC0415 - while capturing only
+        from spanflow.capture.call import enclosing  # noqa: PLC0415 - while capturing only
+        from spanflow.instrument import completions  # noqa: PLC0415
+        from spanflow.instrument.plain.calls import llm_call  # noqa: PLC0415
 
         self.end(None)
         self.is_answered, self.answer = False, None
-        model = request.get("model")
-        call = llm_call(model if isinstance(model, str) else "unknown", provider=self._provider)
+        around = enclosing()
+        call = llm_call(_text(request.get("model")) or "unknown", provider=self._provider)
         call.__enter__()
         self._call = call
+        opened = enclosing()
+        self._opened = opened if opened is not around else None
+        if self._opened is not None:
+            completions.describe_request(self._opened, request, self._opened.runtime.payload_bytes)
 
     @guarded("instructor.replied")
     def _replied(self, answer: Any) -> None:
         self.is_answered, self.answer = True, answer
         try:
-            if self._call is not None and not _is_told_inside():
-                # Read now: Instructor is about to write the sum of all its requests into it.
-                self._call.set_usage(**usage_of(answer))
+            if self._opened is not None:
+                self._describe(answer, is_told=self._opened.is_answered_inside)
         finally:
             self.end(None)
+
+    def _describe(self, answer: Any, *, is_told: bool) -> None:
+        """Put an answer on its call; `is_told` is whether a call inside has told what it spent."""
+        self._call.set_messages(output=said_in(answer))
+        if not is_told:
+            self._call.set_answer(
+                model=_text(_get(answer, "model")), response_id=_text(_get(answer, "id"))
+            )
+            # Read now: Instructor is about to write the sum of all its requests into it.
+            self._call.set_usage(**usage_of(answer))
 
     @guarded("instructor.failed")
     def _failed(self, error: BaseException, **_: Any) -> None:
         self.end(error)
 
 
-def _is_told_inside() -> bool:
-    """Whether something of ours within the running call has told what it spent."""
-    from spanflow.capture.call import enclosing  # noqa: PLC0415 - loaded with the call
-
-    call = enclosing()
-    return call is not None and call.is_answered_inside
-
-
 def _provider_of(client: Any) -> str | None:
     """Return who is asked; unknown for a function, which may ask anybody."""
     if getattr(client, "client", None) is None:
         return None
-    told = getattr(getattr(client, "provider", None), "value", None)
-    return told if isinstance(told, str) else None
+    return _text(getattr(getattr(client, "provider", None), "value", None))
 
 
 def usage_of(answer: Any) -> dict[str, Any]:
@@ -225,3 +235,7 @@ def _first(value: Any, *names: str) -> Any:
 
 def _head(value: Any) -> Any:
     return cast("list[Any]", value)[0] if isinstance(value, list) and value else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
