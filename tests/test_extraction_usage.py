@@ -98,7 +98,7 @@ def test_litellms_own_function_works_as_it_is_installed(flow: Flow) -> None:
         choices=[{"message": {"content": json.dumps(GOOD)}}],
         usage={"prompt_tokens": 64, "completion_tokens": 20, "total_tokens": 84},
     )
-    extractor = Extractor(litellm.completion, model="gpt-4o-mini", mode=JSON)
+    extractor = Extractor(litellm.completion, model="gpt-4o-mini")
     with spanflow.engagement("support"), spanflow.step("qualify"):
         extractor.extract(BudgetInfo, "hi", mock_response=answer)
     assert flow.sql(SUMS) == [ONCE]

@@ -82,9 +82,17 @@ class ThroughInstructor:
     @classmethod
     def provider(cls, name: str, options: dict[str, Any]) -> Self:
         """Return the way to ask a provider by name."""
+        served_by, _, model = name.partition("/")
+        is_litellm = served_by == "litellm"
+        if is_litellm and "mode" not in options and not instructor.litellm_takes_tools():
+            options = {**options, "mode": instructor.library().Mode.JSON}
         client = instructor.library().from_provider(name, **options)
-        # A client that was asked for by kind stays the only one.
-        return cls(client, provider=None if "async_client" in options else (name, options))
+        return cls(
+            client,
+            model if is_litellm else None,  # Instructor forgets it for this one
+            # A client that was asked for by kind stays the only one.
+            provider=None if "async_client" in options else (name, options),
+        )
 
     def extract(self, schema: Any, messages: list[Any], options: dict[str, Any]) -> Any:
         """Ask, and return an instance of the schema."""

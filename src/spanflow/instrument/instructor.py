@@ -17,7 +17,7 @@ from spanflow.guard import guarded
 if TYPE_CHECKING:
     from spanflow.capture.call import OpenCall
 
-__all__ = ["Requests", "client_of", "library", "said_in", "usage_of"]
+__all__ = ["Requests", "client_of", "library", "litellm_takes_tools", "said_in", "usage_of"]
 
 
 def client_of(given: Any, mode: Any = None) -> Any:
@@ -42,7 +42,8 @@ def client_of(given: Any, mode: Any = None) -> Any:
     if "anthropic" in families:
         return made.from_anthropic(given, **chosen)
     if callable(given) and not isinstance(given, type):
-        if not chosen and not _takes_tools(given):
+        is_litellm = (getattr(given, "__module__", None) or "").startswith("litellm")
+        if not chosen and is_litellm and not litellm_takes_tools():
             chosen = {"mode": made.Mode.JSON}
         return made.from_litellm(given, **chosen)
     msg = (
@@ -53,10 +54,8 @@ def client_of(given: Any, mode: Any = None) -> Any:
     raise ConfigurationError(msg)
 
 
-def _takes_tools(function: Any) -> bool:
-    """Whether a function can be told of tools; LiteLLM's may need an extra of LiteLLM's for it."""
-    if not (getattr(function, "__module__", None) or "").startswith("litellm"):
-        return True
+def litellm_takes_tools() -> bool:
+    """Whether LiteLLM can be told of tools; some versions need an extra of theirs for it."""
     try:
         import_module("litellm.responses.mcp.chat_completions_handler")
     except ModuleNotFoundError as error:
@@ -176,9 +175,9 @@ def usage_of(answer: Any) -> dict[str, Any]:
     out = _first(told, "completion_tokens_details", "output_tokens_details")
     read = _first(told, "cache_read_input_tokens")
     written = _first(told, "cache_creation_input_tokens")
-    if _get(told, "prompt_tokens") is None and given is not None:
+    if _get(told, "prompt_tokens") is None:
         # Anthropic's, which leaves the cached ones out.
-        given += (read or 0) + (written or 0)
+        given = _sum(given, read, written)
     return {
         "input_tokens": given,
         "output_tokens": produced,
@@ -212,15 +211,20 @@ def _gemini(told: Any) -> dict[str, Any]:
     if told is None:
         return {}
     produced, thought = _get(told, "candidates_token_count"), _get(told, "thoughts_token_count")
-    if produced is not None and thought is not None:
-        produced += thought  # Gemini's leave the thoughts out
     return {
         "input_tokens": _get(told, "prompt_token_count"),
-        "output_tokens": produced,
+        "output_tokens": _sum(produced, thought),  # Gemini leaves the thoughts out
         "total_tokens": _get(told, "total_token_count"),
         "cache_read_tokens": _get(told, "cached_content_token_count"),
         "reasoning_tokens": thought,
     }
+
+
+def _sum(count: Any, *more: Any) -> Any:
+    """Return a count with those that belong to it; what is no number is left to be refused."""
+    return (
+        count if not isinstance(count, int) else count + sum(n for n in more if isinstance(n, int))
+    )
 
 
 def _get(value: Any, name: str) -> Any:
