@@ -75,7 +75,8 @@ def test_in_a_graph_it_is_noted_once_on_its_step(flow: Flow) -> None:
 
     chain("qualify", qualify=qualify).invoke({"log": []})
     assert flow.sql(
-        "SELECT s.name, e.kind, e.name FROM events e JOIN steps s USING (step_id) ORDER BY occurred_at"
+        """SELECT s.name, e.kind, e.name FROM events e JOIN steps s USING (step_id)
+           ORDER BY occurred_at"""
     ) == [
         ("qualify", "tool_call", "lookup"),
         ("qualify", "llm_call", "gpt-4o-mini-2024-07-18"),

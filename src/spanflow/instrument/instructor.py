@@ -166,24 +166,23 @@ def usage_of(answer: Any) -> dict[str, Any]:
     told = _get(answer, "usage")
     if told is None:
         return _gemini(_get(answer, "usage_metadata"))
-    given = _first(told, "prompt_tokens", "input_tokens")
+    into = _first(told, "prompt_tokens_details", "input_tokens_details")
+    out = _first(told, "completion_tokens_details", "output_tokens_details")
+    read, written = _get(told, "cache_read_input_tokens"), _get(told, "cache_creation_input_tokens")
+    given = _get(told, "prompt_tokens")
+    if given is None:
+        # Anthropic's own count leaves cached tokens out, and tells them beside it.
+        given = _sum(_get(told, "input_tokens"), read, written)
     produced = _first(told, "completion_tokens", "output_tokens")
     total = _get(told, "total_tokens")
     if not given and not produced and not total:
         return {}  # zeros stand for "unknown" where a provider says nothing
-    into = _first(told, "prompt_tokens_details", "input_tokens_details")
-    out = _first(told, "completion_tokens_details", "output_tokens_details")
-    read = _first(told, "cache_read_input_tokens")
-    written = _first(told, "cache_creation_input_tokens")
-    if _get(told, "prompt_tokens") is None:
-        # Anthropic's, which leaves the cached ones out.
-        given = _sum(given, read, written)
     return {
         "input_tokens": given,
         "output_tokens": produced,
         "total_tokens": total,
         "cache_read_tokens": _get(into, "cached_tokens") if read is None else read,
-        "cache_write_tokens": written,
+        "cache_write_tokens": _get(into, "cache_write_tokens") if written is None else written,
         "reasoning_tokens": _get(out, "reasoning_tokens"),
     }
 
