@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 import instructor
 import pytest
-from completions import litellm
+from completions import litellm, reset
 from extractors import BAD, GOOD, BudgetInfo, Server
 from graphs import FakeLLM
 from langchain_core.messages import AIMessage
@@ -102,6 +104,22 @@ def test_litellms_own_function_works_as_it_is_installed(flow: Flow) -> None:
     with spanflow.engagement("support"), spanflow.step("qualify"):
         extractor.extract(BudgetInfo, "hi", mock_response=answer)
     assert flow.sql(SUMS) == [ONCE]
+
+
+def test_an_answer_out_of_litellms_cache_costs_nothing(flow: Flow, monkeypatch) -> None:
+    from litellm.caching.caching import Cache
+
+    # Its cache imports what it reads sound files with, whatever was cached.
+    monkeypatch.setitem(sys.modules, "soundfile", types.ModuleType("soundfile"))
+    litellm.cache = Cache(type="local")
+    try:
+        ask = Server(GOOD).completion()
+        for _ in range(2):
+            sync(lambda **request: ask(**request, caching=True), model="gpt-4o-mini", mode=JSON)
+    finally:
+        reset()
+    assert flow.one("SELECT sum(total_tokens) FROM engagements") == 84
+    assert flow.one("SELECT count(*) FROM events WHERE kind = 'extraction'") == 2
 
 
 @retried
