@@ -8,6 +8,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+import instructor
 import pytest
 from completions import litellm
 from extractors import BAD, GOOD, BudgetInfo, Server
@@ -169,6 +170,14 @@ def test_several_at_once_are_data(flow: Flow) -> None:
     assert noted["values"] == [GOOD, GOOD]
     assert "BudgetInfo" in noted["schema"]
     assert noted["json_schema"]["type"] == "array"
+
+
+def test_what_is_still_to_be_streamed_is_left_to_its_reader(flow: Flow) -> None:
+    streamed = iter([1, 2])
+    client = instructor.from_openai(Server(GOOD).openai())
+    client.create_fn = lambda **_: streamed
+    assert list(extract(client)) == [1, 2]
+    assert extractions(flow) == []
 
 
 def test_a_name_is_its_classs_and_unicode_is_kept(flow: Flow) -> None:

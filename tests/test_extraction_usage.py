@@ -12,7 +12,7 @@ import instructor
 import pytest
 from completions import litellm, reset
 from extractors import BAD, GOOD, BudgetInfo, Server
-from graphs import FakeLLM
+from graphs import FakeLLM, chain
 from langchain_core.messages import AIMessage
 from opentelemetry import trace
 
@@ -171,10 +171,16 @@ def langchain(*answers: Any) -> FakeLLM:
 
 def test_langchain_below_tells_itself(flow: Flow) -> None:
     extractor = Extractor(langchain(GOOD))
-    with spanflow.engagement("support"), spanflow.step("qualify"):
-        found = extractor.extract(BudgetInfo, SAID)
-    assert found.model_dump() == GOOD
+
+    def qualify(state: Any) -> Any:
+        return {"log": [extractor.extract(BudgetInfo, SAID).area]}
+
+    assert chain("qualify", qualify=qualify).invoke({"log": []})["log"] == ["Shibuya"]
     assert flow.sql(SUMS) == [ONCE]
+    assert flow.sql("SELECT kind FROM events ORDER BY occurred_at") == [
+        ("llm_call",),
+        ("extraction",),
+    ]
 
 
 async def test_langchain_below_awaited_tells_itself(flow: Flow) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from spanflow.instrument.extracting import Way
 
-__all__ = ["ExtractionModule", "Extractor"]
+__all__ = ["ExtractionModule", "Extractor", "extraction"]
 
 _T = TypeVar("_T")
 _NO_CLIENT = (
@@ -82,7 +82,8 @@ class Extractor:
                 both ways of extracting have a client of their own.
 
         Raises:
-            ModuleNotFoundError: Instructor, or what it needs for this provider, is not installed.
+            ModuleNotFoundError: Instructor is not installed.
+            Exception: What Instructor raises where it does not know the provider.
 
         Example:
             >>> from spanflow.extraction import Extractor
@@ -168,7 +169,9 @@ class ExtractionModule(ModuleType):
 
 
 def _messages(told: str | Sequence[Any]) -> list[Any]:
-    return [{"role": "user", "content": told}] if isinstance(told, str) else list(told)
+    if isinstance(told, str):
+        return [{"role": "user", "content": told}]
+    return list(told) if isinstance(told, list | tuple) else [told]
 
 
 # The function and the module go by one name, and whichever is imported first both must work.

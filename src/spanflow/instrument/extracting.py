@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast, get_origin
 
 from spanflow.errors import ConfigurationError
@@ -213,7 +214,8 @@ def _asked_for(message: Any) -> Any:
 
 @guarded("extraction.note")
 def _note(schema: Any, values: Any) -> None:
-    if gate.runtime() is not None:
+    # What is still to be streamed is its reader's, and nobody knows yet whether it fits.
+    if gate.runtime() is not None and not isinstance(values, Iterator | AsyncIterator):
         marks.extraction(_shape(schema), _plain(values))
 
 
