@@ -12,7 +12,7 @@ import instructor
 import pytest
 from completions import litellm
 from extractors import BAD, GOOD, BudgetInfo, Server
-from graphs import FakeLLM, chain
+from graphs import FakeLLM, calling, chain, llm
 from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
@@ -56,7 +56,7 @@ def langchain(*replies: AIMessage) -> FakeLLM:
     return FakeLLM(replies=list(replies), streamed=False)
 
 
-def calling(values: dict[str, Any]) -> AIMessage:
+def proposing(values: dict[str, Any]) -> AIMessage:
     return AIMessage("", tool_calls=[{"name": "BudgetInfo", "args": values, "id": "call-1"}])
 
 
@@ -74,10 +74,11 @@ def test_in_a_graph_it_is_noted_once_on_its_step(flow: Flow) -> None:
         extractor.extract(BudgetInfo, "around 95,000 in Shibuya")
         return {"log": ["qualified"]}
 
-    chain("qualify", qualify=qualify).invoke({"log": []})
+    nodes = {"greet": calling(llm(30, 10)), "qualify": qualify, "search": calling(llm(100, 25))}
+    chain(*nodes, **nodes).invoke({"log": []})
     assert flow.sql(
         """SELECT s.name, e.kind, e.name FROM events e JOIN steps s USING (step_id)
-           ORDER BY occurred_at"""
+           WHERE s.name = 'qualify' ORDER BY occurred_at"""
     ) == [
         ("qualify", "tool_call", "lookup"),
         ("qualify", "llm_call", "gpt-4o-mini-2024-07-18"),
@@ -86,7 +87,12 @@ def test_in_a_graph_it_is_noted_once_on_its_step(flow: Flow) -> None:
     assert extractions(flow) == [
         {"schema": "BudgetInfo", "values": GOOD, "valid": True, "json_schema": SHAPE}
     ]
-    assert flow.sql("SELECT path, total_tokens FROM steps") == [("qualify", 84)]
+    assert flow.sql("SELECT path, total_tokens FROM steps ORDER BY started_at") == [
+        ("greet", 40),
+        ("qualify", 84),
+        ("search", 125),
+    ]
+    assert flow.one("SELECT total_tokens FROM engagements") == 249
 
 
 def test_what_does_not_fit_is_noted_and_raised_as_it_was(flow: Flow) -> None:
@@ -249,7 +255,7 @@ def test_telemetry_that_fails_is_counted_and_harms_nobody(flow: Flow, monkeypatc
 
 
 def test_langchain_that_does_not_fit(flow: Flow) -> None:
-    extractor = Extractor(langchain(calling(BAD), AIMessage("I would rather not")))
+    extractor = Extractor(langchain(proposing(BAD), AIMessage("I would rather not")))
     with spanflow.engagement("support"), spanflow.step("qualify"):
         with pytest.raises(ValidationError):
             extractor.extract(BudgetInfo, "95,000")
@@ -278,7 +284,7 @@ def test_without_a_client_the_way_out_is_named() -> None:
     with pytest.raises(ConfigurationError, match=r"'dict'.*LangChain chat model"):
         Extractor({})
     with pytest.raises(ConfigurationError, match="drop model="):
-        Extractor(langchain(calling(GOOD)), model="gpt-4o-mini")
+        Extractor(langchain(proposing(GOOD)), model="gpt-4o-mini")
     with pytest.raises(ConfigurationError, match="aextract"):
         Extractor(Server(GOOD).async_openai()).extract(BudgetInfo, "95,000")
 
