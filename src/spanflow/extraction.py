@@ -136,7 +136,6 @@ class ExtractionModule(ModuleType):
         self,
         schema: Any,
         values: Any,
-        /,
         *,
         valid: bool = True,
         error: Any = None,
