@@ -254,6 +254,14 @@ def test_telemetry_that_fails_is_counted_and_harms_nobody(flow: Flow, monkeypatc
     assert flow.sql("SELECT status, total_tokens FROM llm_calls") == [("ok", None)]
 
 
+def test_an_instructor_without_hooks_is_asked_all_the_same(flow: Flow, monkeypatch) -> None:
+    guard.set_strict(False)
+    monkeypatch.setitem(sys.modules, "instructor.core.hooks", None)
+    assert extract(Server(GOOD).openai()).model_dump() == GOOD
+    assert guard.counts() == {"instructor.hooks": 1}
+    assert [noted["valid"] for noted in extractions(flow)] == [True]
+
+
 def test_langchain_that_does_not_fit(flow: Flow) -> None:
     extractor = Extractor(langchain(proposing(BAD), AIMessage("I would rather not")))
     with spanflow.engagement("support"), spanflow.step("qualify"):

@@ -19,6 +19,7 @@ from spanflow.instrument import instructor
 from spanflow.instrument.plain import gate, marks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 __all__ = ["ThroughInstructor", "ThroughLangChain", "Way", "way_through"]
@@ -144,8 +145,11 @@ class _Asked:
         self._values: Any = None
         self._requests = instructor.Requests(client) if gate.runtime() is not None else None
         self.options = options
+        hooks = None
         if self._requests is not None:
-            self.options = {**options, "hooks": self._requests.hooks(options.get("hooks"))}
+            hooks = self._requests.hooks(options.get("hooks"))
+        if hooks is not None:
+            self.options = {**options, "hooks": hooks}
 
     def keep(self, values: Any) -> Any:
         """Keep what came of it.
@@ -172,7 +176,7 @@ class _Asked:
         if error is None:
             _note(self._schema, self._values)
         elif requests.is_answered and isinstance(error, Exception):
-            _note_failure(self._schema, instructor.said_in(requests.answer), error)
+            _note_failure(self._schema, instructor.said_in, requests.answer, error)
 
 
 class ThroughLangChain:
@@ -202,7 +206,7 @@ def _parsed(schema: Any, answered: dict[str, Any]) -> Any:
     if error is None:
         _note(schema, values)
         return values
-    _note_failure(schema, _asked_for(answered["raw"]), error)
+    _note_failure(schema, _asked_for, answered["raw"], error)
     raise error
 
 
@@ -220,7 +224,9 @@ def _note(schema: Any, values: Any) -> None:
 
 
 @guarded("extraction.note")
-def _note_failure(schema: Any, said: Any, error: BaseException) -> None:
+def _note_failure(
+    schema: Any, said_in: Callable[[Any], Any], answer: Any, error: BaseException
+) -> None:
     if gate.runtime() is None:
         return
     from spanflow.capture.content import captures_content  # noqa: PLC0415 - while capturing only
@@ -228,7 +234,7 @@ def _note_failure(schema: Any, said: Any, error: BaseException) -> None:
     captures = captures_content()
     marks.extraction(
         _shape(schema),
-        _read(said) if captures else None,
+        _read(said_in(answer)) if captures else None,
         valid=False,
         error=_wrong(error, captures=captures),
     )

@@ -93,6 +93,7 @@ class Requests:
         self.is_answered = False
         self.answer: Any = None
 
+    @guarded("instructor.hooks")
     def hooks(self, given: Any) -> Any:
         """Return hooks that tell of each request, and tell `given` what it asks for as well."""
         from instructor.core.hooks import Hooks  # noqa: PLC0415 - only who extracts with it
