@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
+import textwrap
 import types
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import instructor
 import pytest
 from completions import litellm, reset
@@ -18,6 +22,7 @@ from opentelemetry import trace
 
 import spanflow
 from spanflow.extraction import Extractor
+from spanflow.ledger.publish import refresh
 
 if TYPE_CHECKING:
     from conftest import Flow
@@ -253,3 +258,28 @@ def test_an_answer_out_of_instructors_cache_asks_nobody(flow: Flow) -> None:
     assert flow.one("SELECT sum(total_tokens) FROM llm_calls") == 84
     assert flow.one("SELECT count(*) FROM llm_calls") == 1
     assert flow.one("SELECT count(*) FROM events WHERE kind = 'extraction'") == 2
+
+
+@pytest.mark.parametrize("sampler", ["ALWAYS_ON", "ALWAYS_OFF"])
+def test_what_an_apps_own_call_tells_of_it_counts_once_sampled_or_not(tmp_path, sampler) -> None:
+    ledger = tmp_path / "traces.duckdb"
+    program = f"""
+        import sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from opentelemetry import trace
+        from opentelemetry.sdk.trace import TracerProvider, sampling
+        trace.set_tracer_provider(TracerProvider(sampler=sampling.{sampler}))
+        from extractors import GOOD, BudgetInfo, Server
+        import spanflow
+        from spanflow.extraction import Extractor
+        spanflow.configure(ledger={str(ledger)!r}, ingest="off")
+        extractor = Extractor(Server(GOOD).openai(), model="gpt-4o-mini")
+        with spanflow.engagement("support"), spanflow.step("qualify"):
+            with spanflow.llm_call("gpt-4o-mini") as call:
+                extractor.extract(BudgetInfo, "95,000")
+                call.set_usage(input_tokens=64, output_tokens=20)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True)
+    refresh(ledger)
+    with duckdb.connect(str(ledger), read_only=True) as connection:
+        assert connection.execute(SUMS).fetchall() == [ONCE]
