@@ -233,7 +233,7 @@ async def test_concurrent_extractions_stay_apart(flow: Flow) -> None:
     assert flow.one("SELECT count(*) FROM steps WHERE llm_calls = 1") == 20
     assert (
         flow.one(
-            "SELECT count(*) FROM events WHERE kind = 'extraction' AND payload->>'valid' = 'true'"
+            "SELECT count(*) FROM events WHERE kind = 'extraction' AND (payload->>'valid') = 'true'"
         )
         == 20
     )
