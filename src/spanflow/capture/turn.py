@@ -14,6 +14,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Link, Status, StatusCode
 
 from spanflow import semconv
+from spanflow.capture import carried
 from spanflow.capture import scope as scopes
 from spanflow.capture.events import LONGEST_STATUS, Event, Events, error_event, told_by
 from spanflow.capture.frame import Frame
@@ -345,7 +346,7 @@ def _surroundings(who: Identity) -> tuple[Context, list[Link]]:
     A turn started inside the user's span is its child. One started by a task that outlived an
     earlier turn of ours stands alone, and is linked to what started it.
     """
-    context = otel_context.get_current()
+    context = carried.without(otel_context.get_current())
     links: list[Link] = []
     if who.previous is not None:
         links.append(Link(who.previous, {semconv.LINK_KIND: semconv.LINK_PREVIOUS_TURN}))
