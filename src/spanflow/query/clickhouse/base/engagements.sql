@@ -53,13 +53,21 @@ SELECT
     arraySum(
         (t, over, before) -> greatest(over - greatest(t.started_ns, before), 0), begun, overs, befores
     ) / 1e6 AS working_ms,
+    -- What a service did for a turn never says that somebody waits.
+    arrayMap(
+        (t, over) -> if(ifNull(t.kind, '') = 'remote' AND ifNull(last_turn.kind, '') != 'remote', 0, over), begun, overs
+    ) AS own_overs,
     -- Of turns that were over at once, the one that began last counts.
     arraySum(
         (t, before, n) -> if(
             before > 0
             AND ifNull(
                 begun[
-                    arrayLastIndex((o, m) -> o = before AND m < n, overs, arrayEnumerate(overs))
+                    arrayLastIndex(
+                        (o, m) -> m < n AND o > 0 AND o = arrayMax(arrayPushFront(arraySlice(own_overs, 1, n - 1), 0)),
+                        own_overs,
+                        arrayEnumerate(own_overs)
+                    )
                 ].outcome = 'paused',
                 false
             ),
