@@ -1,4 +1,4 @@
-"""An engagement that is carried to a service: two processes, one engagement, nothing told to others."""
+"""An engagement that is carried to a service: two processes, and nothing told to others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Provider(ThreadingHTTPServer):
         self.got: list[dict[str, str]] = []
 
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(handler) -> None:  # noqa: N802, N805
+            def do_POST(handler) -> None:  # noqa: N805
                 self.got.append({name.lower(): text for name, text in handler.headers.items()})
                 handler.send_response(204)
                 handler.end_headers()

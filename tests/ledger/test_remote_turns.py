@@ -74,7 +74,9 @@ def test_a_pause_of_the_caller_lasts_whatever_a_service_still_does(ledger, make)
             make.turn(3, at=300, until=310, turn_kind="remote"),
         ],
     )
-    assert engagement(make, ledger, "status", as_of="TIMESTAMP '2026-09-21 14:13:21'") == ("paused",)
+    assert engagement(make, ledger, "status", as_of="TIMESTAMP '2026-09-21 14:13:21'") == (
+        "paused",
+    )
     assert make.ask(ledger, "SELECT resolution FROM waits") == [{"resolution": None}]
     make.write(
         ledger,

@@ -86,8 +86,9 @@ def note_given(place: Place | None, state: object) -> None:
     if place is None or place.step_key is None or place.scope is None or place.scope.turn is None:
         return
     known = _of(place.scope.turn)
+    given: Any = state
     for key in _KEYS:
-        value = dict.get(state, key) if isinstance(state, dict) else getattr(state, key, None)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        value: Any = given.get(key) if isinstance(state, dict) else getattr(given, key, None)
         for entry in _entries(value):
             known.is_new(entry)
 
@@ -106,7 +107,7 @@ def read(step: Step, outputs: object) -> None:
     told: dict[str, list[dict[str, Any]]] = {"llm": [], "tool": []}
     for update in _updates(outputs):
         for key in _KEYS:
-            for entry in _entries(dict.get(update, key)):
+            for entry in _entries(update.get(key)):
                 if known.is_new(entry):
                     _sort(step, key, entry, told)
     for kind, entries in told.items():
@@ -150,12 +151,12 @@ def _sort(
         if _text(entry, "model"):
             told["llm"].append(entry)
     elif key == "tool_calls":
-        if _text(entry, "name") and dict.get(entry, "type") not in _REQUESTS:
+        if _text(entry, "name") and _text(entry, "type") not in _REQUESTS:
             told["tool"].append(entry)
     elif key == "extraction":
         _record_extraction(step, entry)
     elif entry.keys() <= _EVENT and (kind := _text(entry, "kind")):
-        payload = dict.get(entry, "payload")
+        payload = entry.get("payload")
         if kind in ("llm_call", "tool_call", "extraction") and isinstance(payload, dict):
             inner = "extraction" if kind == "extraction" else f"{kind}s"
             _sort(step, inner, cast("dict[str, Any]", payload), told)
@@ -165,14 +166,15 @@ def _sort(
 
 def _record_event(step: Step, kind: str, name: str | None, payload: object) -> None:
     turn, now_ns = step.frame.turn, time.time_ns()
+    event: dict[str, Any]
     limit = turn.runtime.payload_bytes
     if kind == "goal" and name:
         turn.reach(clean_path(name), now_ns, {"step": step.path})
     elif kind == "error":
         details: dict[str, Any] = payload if isinstance(payload, dict) else {"message": payload}  # pyright: ignore[reportUnknownVariableType]
         event = {
-            "message": free_text(dict.get(details, "message", ""), limit),
-            "stack": tail_of(dict.get(details, "stack", ""), limit),
+            "message": free_text(details.get("message", ""), limit),
+            "stack": tail_of(details.get("stack", ""), limit),
         }
         step.add_event(Event("error", clean(name or "error"), now_ns, event))
     elif kind == "log":
@@ -186,15 +188,15 @@ def _record_event(step: Step, kind: str, name: str | None, payload: object) -> N
 
 
 def _record_extraction(step: Step, entry: dict[str, Any]) -> None:
-    schema = dict.get(entry, "schema") or _text(entry, "name")
+    schema = entry.get("schema") or _text(entry, "name")
     if not entry.keys() <= _EXTRACTION or "values" not in entry:
         return
     if not isinstance(schema, str | dict | type):
         return
-    error, valid = dict.get(entry, "error"), dict.get(entry, "valid")
+    error, valid = entry.get("error"), entry.get("valid")
     marks.extraction(
         schema,
-        dict.get(entry, "values"),
+        entry.get("values"),
         valid=valid if isinstance(valid, bool) else error is None,
         error=error,
         step_id=step.span_id,
@@ -230,13 +232,13 @@ def _record_calls(step: Step, known: _Known, kind: str, entries: list[dict[str, 
 def _claim(step: Step, kind: str, number: str, entry: dict[str, Any]) -> Call:
     told: dict[str, Any] = {}
     if kind == "llm":
-        usage = dict.get(entry, "usage")
+        usage = entry.get("usage")
         told = {**entry, **cast("dict[str, Any]", usage)} if isinstance(usage, dict) else entry
     return Call(
         span_id=number,
         parent_span_id=None,
         scope=_SCOPE,
-        step_id=step.span_id,
+        step_id=None,  # its own or one inside it
         model=_text(entry, "model" if kind == "llm" else "name"),
         response_id=_text(entry, "response_id" if kind == "llm" else "call_id"),
         started_ns=step.started_ns,
@@ -249,7 +251,7 @@ def _record_call(
     step: Step, kind: str, entry: dict[str, Any], usage: Usage, context: Context
 ) -> None:
     spans = gate.spans(step.frame.runtime)
-    failure = dict.get(entry, "error")
+    failure = entry.get("error")
     if kind == "llm":
         provider = _text(entry, "provider")
         call = spans.inference(
@@ -300,5 +302,5 @@ def _inside(step: Step, call: Call) -> Context:
 
 def _text(entry: dict[str, Any], key: str) -> str | None:
     """Return what an entry says under `key` where that is a text with something in it."""
-    value = dict.get(entry, key)
+    value = entry.get(key)
     return value if isinstance(value, str) and value else None

@@ -41,9 +41,9 @@ def joined(headers: dict[str, str], **told: Any) -> str | None:
         return service.engagement_id
 
 
-IDS = st.text(
-    st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40
-).filter(lambda text: text == text.strip() and len(text.encode()) <= 128)
+IDS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40).filter(
+    lambda text: text == text.strip() and len(text.encode()) <= 128
+)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
