@@ -173,6 +173,14 @@ def test_commands_and_lists_of_them_are_read_too(on, update):
     assert spent(on) == (1, 0, 5, 5, 10)
 
 
+def test_a_command_to_the_graph_around_is_read_too(on):
+    def leave(_: Any) -> Any:
+        return Command(graph=Command.PARENT, goto="n1", update={"llm_calls": [dict(CALL)]})
+
+    graph(graph(leave), lambda _: {"events": []}).invoke({})
+    assert spent(on) == (1, 0, 5, 5, 10)
+
+
 async def test_asynchronous_nodes_and_streams_are_read_too(on):
     async def node(_: Any) -> Any:
         return {"llm_calls": [dict(CALL)]}

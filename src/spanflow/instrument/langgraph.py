@@ -127,6 +127,8 @@ class GraphHandler(GraphCallbackHandler):
             step.frame.paused = True  # a consumer may leave before LangGraph says so
             step.end("waiting")
         elif isinstance(error, GraphBubbleUp):
+            if step.frame.runtime.settings.state_keys:
+                state_keys.read(step, error.args[0] if error.args else None)  # a parent's command
             step.end("completed")
         elif isinstance(
             error, asyncio.CancelledError | KeyboardInterrupt | SystemExit | GeneratorExit

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from langgraph.types import Command
 from opentelemetry import trace
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from spanflow.capture.events import Event
 from spanflow.capture.payload import clean, clean_path, free_text, json_payload, tail_of
@@ -295,7 +295,10 @@ def _end(call: OpenCall, usage: Usage | None, failure: object) -> None:
 
 def _inside(step: Step, call: Call) -> Context:
     outer = SpanContext(
-        int(step.trace_id, 16), int(call.span_id, 16), is_remote=False, trace_flags=TraceFlags(1)
+        int(step.trace_id, 16),
+        int(call.span_id, 16),
+        is_remote=False,
+        trace_flags=step.span.get_span_context().trace_flags,
     )
     return trace.set_span_in_context(NonRecordingSpan(outer), step.context)
 
