@@ -116,10 +116,11 @@ def read(step: Step, outputs: object) -> None:
 
 
 def _of(turn: Turn) -> _Known:
-    known = _known.get(turn)
-    if known is None:
-        known = _known.setdefault(turn, _Known())
-    return known
+    with turn.lock:
+        known = _known.get(turn)
+        if known is None:
+            known = _known[turn] = _Known()
+        return known
 
 
 def _updates(outputs: object) -> Iterator[dict[str, Any]]:
