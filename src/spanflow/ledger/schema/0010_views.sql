@@ -520,6 +520,7 @@ SELECT
     time_to_first_token_ms,
     agent_name,
     caller,
+    TRY_CAST(json_extract_string(attributes, '$."spanflow.call.metadata"') AS JSON) AS metadata,
     scope,
     source,
     service_name,
