@@ -79,7 +79,7 @@ def test_commands_and_programs_work_as_written(tmp_path):
     [looked] = [
         text for text in printed if text.startswith("bob solved 52\nada answer 18\nada None 18\n")
     ]
-    assert [line.split()[0] for line in looked.splitlines()[4:]] == ["ask", "answer"]
+    assert [line.split()[0] for line in looked.splitlines()[4:6]] == ["ask", "answer"]
     assert list((tmp_path / "out" / "turns").rglob("*.parquet")), "exported"
     assert (tmp_path / "traces.duckdb.audit.ndjson").exists()
     rows = json.loads(
