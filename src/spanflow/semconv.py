@@ -38,6 +38,9 @@ GEN_AI_WORKFLOW_NAME: Final = "gen_ai.workflow.name"
 OPERATION_INVOKE_WORKFLOW: Final = "invoke_workflow"
 OPERATION_INVOKE_AGENT: Final = "invoke_agent"
 
+# OpenInference: what a span is, from its start.
+OPENINFERENCE_KIND: Final = "openinference.span.kind"
+
 # General conventions.
 USER_ID: Final = "user.id"
 SESSION_ID: Final = "session.id"

@@ -14,6 +14,7 @@ import orjson
 from spanflow import semconv
 from spanflow.capture.content import captures_content
 from spanflow.capture.dialects import is_content, told_usage
+from spanflow.capture.dialects.roles import role_of
 from spanflow.capture.payload import (
     clean,
     clean_path,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from spanflow.capture.dialects import Reading
 
-__all__ = ["call_fields", "record_of", "usage_fields"]
+__all__ = ["call_fields", "ending_of", "events_of", "record_of", "usage_fields"]
 
 _TURN_FIELDS = {
     semconv.ENGAGEMENT_NAME: "name",
@@ -107,6 +108,8 @@ _WORDS = {
     "graph_version",
 }
 """Fields that hold ids and words of our own."""
+_CANCELLED = "CancelledError"
+"""The exception by which asyncio, and whoever follows it, ends work that nobody wants any more."""
 _WORD = re.compile(r"[0-9a-f]{1,32}|[a-z_]{1,32}")
 _NOT_REPEATED = {
     semconv.GEN_AI_OPERATION_NAME,
@@ -204,7 +207,7 @@ def record_of(
     if failed:
         record["error_message"] = free_text(span.status.description or "", limit) or None
     record["attributes"] = _others(attributes, limit, content=content) or None
-    record["events"] = _events(span, limit, content=content)
+    record["events"] = events_of(span, limit, content=content)
     return record
 
 
@@ -312,6 +315,13 @@ def _ours(
             causes += [clean(one) for one in cast("tuple[object, ...]", earlier)]
         if causes:
             record["triggered_by"] = causes
+        if "status" not in record:
+            # Somebody else's span that is a step: nobody can write on it as it ends.
+            record["attempts"] = 1
+            record["status"], error = ending_of(span, attributes, limit)
+            record["error_type"], record["error_message"] = error or (None, None)
+            if role_of(span.name, attributes) == "agent":
+                record["agent_name"] = record["name"]
     else:
         record["kind"] = "workflow"
         _copy(attributes, _WORKFLOW_FIELDS, record)
@@ -320,12 +330,37 @@ def _ours(
         for key, value in attributes.items()
         if key in _KEPT or key.startswith(semconv.USAGE_PREFIX)
     } or None
-    if record.get("status") == "failed":
+    if record.get("status") == "failed" and "error_message" not in record:
         record["error_message"] = free_text(span.status.description or "", limit) or None
-    record["events"] = _events(span, limit, content=content)
+    record["events"] = events_of(span, limit, content=content)
 
 
-def _events(span: ReadableSpan, limit: int, *, content: bool) -> list[dict[str, Any]] | None:
+def ending_of(
+    span: ReadableSpan, attributes: Mapping[str, Any], limit: int
+) -> tuple[str, tuple[str, str] | None]:
+    """Return how the work ended that somebody else's span stands for, as far as the span tells.
+
+    Returns:
+        ``completed``, ``failed`` or ``cancelled``; and type and message of what made it fail.
+    """
+    raised: Mapping[str, Any] = {}
+    for event in span.events:
+        if event.name == semconv.EXCEPTION_EVENT:
+            raised = event.attributes or {}
+    kind = clean(raised.get(semconv.EXCEPTION_TYPE) or "").rpartition(".")[2]
+    code = span.status.status_code.name
+    if kind == _CANCELLED and code != "OK":
+        return "cancelled", None
+    if code != "ERROR":
+        return "completed", None
+    said = _text(attributes.get(semconv.ERROR_TYPE))
+    if said is not None and said.rpartition(".")[2] == _CANCELLED:
+        return "cancelled", None
+    message = raised.get(semconv.EXCEPTION_MESSAGE) or span.status.description or ""
+    return "failed", (said or kind or "Error", free_text(message, limit))
+
+
+def events_of(span: ReadableSpan, limit: int, *, content: bool) -> list[dict[str, Any]] | None:
     """Return a span's events as a record holds them; what was said only where `content` is kept."""
     found: list[dict[str, Any]] = []
     for event in span.events:
