@@ -26,7 +26,7 @@ from spanflow.capture.dialects.roles import called, role_of
 from spanflow.capture.events import Events, told_by
 from spanflow.capture.identity import GraphShape, Identity
 from spanflow.capture.payload import clean, identifier
-from spanflow.capture.records import ending_of, events_of
+from spanflow.capture.records import ending_of, events_of, with_error
 from spanflow.capture.runtime import new_engagement_id
 from spanflow.capture.step import Step
 from spanflow.capture.turn import Turn
@@ -159,7 +159,8 @@ class AdoptedStep(Step):
         if self._ended is None:
             return kept
         limit = self.frame.runtime.payload_bytes
-        told = events_of(self._ended, limit, content=captures_content()) or []
+        events = events_of(self._ended, limit, content=captures_content())
+        told = with_error(events, self._told, self.ended_ns) or []
         return kept + [event for event in told if not self._is_inner(event)]
 
     def _is_inner(self, event: dict[str, Any]) -> bool:
@@ -329,7 +330,9 @@ def _ending(span: ReadableSpan, held: _Held, limit: int) -> _Ending:
     if isinstance(raised, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
         return _Ending("cancelled", None)
     outcome, told = ending_of(span, span.attributes or {}, limit)
-    if held.role == "workflow" and outcome == "completed":
+    if told is None and (held.role == "agent" or outcome != "completed"):
+        return _Ending(outcome, told)
+    if told is None or told[0] == semconv.ERROR_TYPE_OTHER:
         return _Ending("failed", told_by(raised, limit))
     return _Ending(outcome, told)
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from spanflow.capture.dialects import Reading
 
-__all__ = ["call_fields", "ending_of", "events_of", "record_of", "usage_fields"]
+__all__ = ["call_fields", "ending_of", "events_of", "record_of", "usage_fields", "with_error"]
 
 _TURN_FIELDS = {
     semconv.ENGAGEMENT_NAME: "name",
@@ -299,6 +299,7 @@ def _ours(
     content: bool,
 ) -> None:
     """Read back what capture wrote on a turn, a step or a nested graph."""
+    error = None
     if semconv.TURN_KIND in attributes:
         record["kind"] = "turn"
         _copy(attributes, _TURN_FIELDS, record)
@@ -332,7 +333,8 @@ def _ours(
     } or None
     if record.get("status") == "failed" and "error_message" not in record:
         record["error_message"] = free_text(span.status.description or "", limit) or None
-    record["events"] = events_of(span, limit, content=content)
+    events = events_of(span, limit, content=content)
+    record["events"] = with_error(events, error, span.end_time)
 
 
 def ending_of(
@@ -357,7 +359,18 @@ def ending_of(
     if said is not None and said.rpartition(".")[2] == _CANCELLED:
         return "cancelled", None
     message = raised.get(semconv.EXCEPTION_MESSAGE) or span.status.description or ""
-    return "failed", (said or kind or "Error", free_text(message, limit))
+    return "failed", (said or kind or semconv.ERROR_TYPE_OTHER, free_text(message, limit))
+
+
+def with_error(
+    events: list[dict[str, Any]] | None, error: tuple[str, str] | None, at_ns: int | None
+) -> list[dict[str, Any]] | None:
+    """Return events with the error that none of them tells, where a step failed by one."""
+    if error is None or any(event["kind"] == "error" for event in events or ()):
+        return events
+    payload = {"message": error[1], "stack": None}
+    told = {"kind": "error", "name": error[0], "at_ns": at_ns, "payload": payload}
+    return [*(events or ()), told]
 
 
 def events_of(span: ReadableSpan, limit: int, *, content: bool) -> list[dict[str, Any]] | None:
