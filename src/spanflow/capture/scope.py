@@ -193,8 +193,10 @@ def is_deeper(inner: Scope, outer: Scope) -> bool:
     if inner.turn is not outer.turn:
         return outer.turn is not None and outer.turn.ended
     step = inner.step
-    if step is None or outer.step is None:
-        return step is not None
+    if step is None or step is outer.step:
+        return False
+    if outer.step is None:
+        return True
     while step is not None and step is not outer.step:
         step = step.parent
     return step is not None
