@@ -26,7 +26,7 @@ from spanflow.capture.dialects.roles import called, role_of
 from spanflow.capture.events import Events, told_by
 from spanflow.capture.identity import GraphShape, Identity
 from spanflow.capture.payload import clean, identifier
-from spanflow.capture.records import ending_of, events_of, with_error
+from spanflow.capture.records import ended_events, ending_of
 from spanflow.capture.runtime import new_engagement_id
 from spanflow.capture.step import Step
 from spanflow.capture.turn import Turn
@@ -159,8 +159,8 @@ class AdoptedStep(Step):
         if self._ended is None:
             return kept
         limit = self.frame.runtime.payload_bytes
-        events = events_of(self._ended, limit, content=captures_content())
-        told = with_error(events, self._told, self.ended_ns) or []
+        ending = (self.status, self._told)
+        told = ended_events(self._ended, ending, limit, content=captures_content())
         return kept + [event for event in told if not self._is_inner(event)]
 
     def _is_inner(self, event: dict[str, Any]) -> bool:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from spanflow.capture.dialects import Reading
 
-__all__ = ["call_fields", "ending_of", "events_of", "record_of", "usage_fields", "with_error"]
+__all__ = ["call_fields", "ended_events", "ending_of", "record_of", "usage_fields"]
 
 _TURN_FIELDS = {
     semconv.ENGAGEMENT_NAME: "name",
@@ -207,7 +207,7 @@ def record_of(
     if failed:
         record["error_message"] = free_text(span.status.description or "", limit) or None
     record["attributes"] = _others(attributes, limit, content=content) or None
-    record["events"] = events_of(span, limit, content=content)
+    record["events"] = _events(span, limit, content=content)
     return record
 
 
@@ -299,7 +299,7 @@ def _ours(
     content: bool,
 ) -> None:
     """Read back what capture wrote on a turn, a step or a nested graph."""
-    error = None
+    events = None
     if semconv.TURN_KIND in attributes:
         record["kind"] = "turn"
         _copy(attributes, _TURN_FIELDS, record)
@@ -319,8 +319,10 @@ def _ours(
         if "status" not in record:
             # Somebody else's span that is a step: nobody can write on it as it ends.
             record["attempts"] = 1
-            record["status"], error = ending_of(span, attributes, limit)
+            ending = ending_of(span, attributes, limit)
+            record["status"], error = ending
             record["error_type"], record["error_message"] = error or (None, None)
+            events = ended_events(span, ending, limit, content=content)
             if role_of(span.name, attributes) == "agent":
                 record["agent_name"] = record["name"]
     else:
@@ -333,8 +335,9 @@ def _ours(
     } or None
     if record.get("status") == "failed" and "error_message" not in record:
         record["error_message"] = free_text(span.status.description or "", limit) or None
-    events = events_of(span, limit, content=content)
-    record["events"] = with_error(events, error, span.end_time)
+    if events is None:
+        events = _events(span, limit, content=content)
+    record["events"] = events or None
 
 
 def ending_of(
@@ -362,18 +365,39 @@ def ending_of(
     return "failed", (said or kind or semconv.ERROR_TYPE_OTHER, free_text(message, limit))
 
 
-def with_error(
-    events: list[dict[str, Any]] | None, error: tuple[str, str] | None, at_ns: int | None
-) -> list[dict[str, Any]] | None:
-    """Return events with the error that none of them tells, where a step failed by one."""
-    if error is None or any(event["kind"] == "error" for event in events or ()):
-        return events
-    payload = {"message": error[1], "stack": None}
-    told = {"kind": "error", "name": error[0], "at_ns": at_ns, "payload": payload}
-    return [*(events or ()), told]
+def ended_events(
+    span: ReadableSpan,
+    ending: tuple[str, tuple[str, str] | None],
+    limit: int,
+    *,
+    content: bool,
+) -> list[dict[str, Any]]:
+    """Return the events of somebody else's span that is a step.
+
+    An error that no event tells is added, and cancellation is none.
+
+    Args:
+        span: The span, ended.
+        ending: How its work ended, as :func:`ending_of` has it.
+        limit: The longest payload kept, in bytes.
+        content: Whether what was said is kept.
+    """
+    status, error = ending
+    events = _events(span, limit, content=content) or []
+    if status == "cancelled":
+        return [e for e in events if not _is_cancellation(e)]
+    if error is not None and not any(event["kind"] == "error" for event in events):
+        payload = {"message": error[1], "stack": None}
+        told = {"kind": "error", "name": error[0], "at_ns": span.end_time, "payload": payload}
+        return [*events, told]
+    return events
 
 
-def events_of(span: ReadableSpan, limit: int, *, content: bool) -> list[dict[str, Any]] | None:
+def _is_cancellation(event: Mapping[str, Any]) -> bool:
+    return event["kind"] == "error" and event["name"].rpartition(".")[2] == _CANCELLED
+
+
+def _events(span: ReadableSpan, limit: int, *, content: bool) -> list[dict[str, Any]] | None:
     """Return a span's events as a record holds them; what was said only where `content` is kept."""
     found: list[dict[str, Any]] = []
     for event in span.events:
