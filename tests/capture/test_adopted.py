@@ -189,10 +189,10 @@ def test_runs_under_one_request_are_engagements_of_their_own(flow: Flow) -> None
 def test_a_workflow_outside_opens_a_turn_and_inside_is_a_span(flow: Flow) -> None:
     with kind("Crew.kickoff", "CHAIN"):
         chat(1, 0)
-        with kind("task", "CHAIN"), kind("Writer", "AGENT"):
+        with kind("task", "CHAIN"), kind("Writer._execute_core", "AGENT"):
             chat(2, 0)
     assert flow.sql("SELECT name, status, total_tokens FROM engagements") == [
-        ("Crew.kickoff", "completed", 3)
+        ("Crew", "completed", 3)
     ]
     assert [row[0] for row in flow.sql(STEPS)] == ["Writer"]
     assert flow.sql("SELECT name, step_id FROM spans WHERE kind = 'span' ORDER BY name") == [
@@ -327,6 +327,19 @@ def test_agents_that_never_end_do_not_pile_up(flow: Flow, monkeypatch: pytest.Mo
         span.end()
     assert flow.one("SELECT count(*) FROM turns WHERE outcome = 'completed'") == 10
     assert flow.one("SELECT count(*) FROM turns WHERE outcome IS NULL") == 25
+
+
+def test_what_was_said_is_not_kept_of_spans_that_are_no_calls(flow: Flow) -> None:
+    said = {
+        "crew_tasks": "secret",
+        "crew_inputs": "secret",
+        "final_result": "secret",
+        "pydantic_ai.all_messages": "secret",
+        "output.value": "secret",
+    }
+    with kind("trip.kickoff", "CHAIN", **said), agent("a", **said), kind("t", "CHAIN", **said):
+        pass
+    assert not [row for row in flow.sql("FROM records") if "secret" in str(row)]
 
 
 def run_journey() -> None:

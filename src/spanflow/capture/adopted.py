@@ -251,15 +251,14 @@ def close(held: _Held, span: ReadableSpan) -> None:
     turn.close(ending.outcome, told=ending.told, ended_ns=span.end_time)
 
 
-def role_in(span: Span, place: Scope | None) -> Role | None:
+def role_in(span: Span) -> Role | None:
     """Return what a span that starts stands for, if it is one to adopt."""
-    scope = _scope_name(span)
     role = role_of(span.name, span.attributes or {})
-    if role is None or scope in _LEFT_ALONE:
+    if role is None:
         return None
-    if scope in _LANGCHAIN:
-        in_graph = place is not None and place.frame is not None and place.frame.shape.version
-        return None if role == "workflow" or in_graph else role
+    scope = _scope_name(span)
+    if scope in _LEFT_ALONE or (role == "workflow" and scope in _LANGCHAIN):
+        return None
     return role
 
 
@@ -272,13 +271,15 @@ def _corrected(span: Span, role: Role, context: Context) -> Role:
 
 
 def _is_told_already(span: Span, role: Role, name: str, place: Scope | None) -> bool:
-    """Tell whether another instrumentor has told of the same agent's run just before."""
-    step = place.step if place is not None else None
+    """Tell whether an agent's run is known already: from its graph, or from somebody else."""
+    if role == "workflow" or place is None:
+        return False
+    scope = _scope_name(span)
+    if scope in _LANGCHAIN and place.frame is not None and place.frame.shape.version is not None:
+        return True
+    step = place.step
     return (
-        role == "agent"
-        and isinstance(step, AdoptedStep)
-        and step.base["name"] == name
-        and step.base["scope"] != _scope_name(span)
+        isinstance(step, AdoptedStep) and step.base["name"] == name and step.base["scope"] != scope
     )
 
 

@@ -132,12 +132,13 @@ class JourneyProcessor(SpanProcessor):
         runtime: Runtime,
     ) -> dict[str, str | int] | None:
         """Return the identity of what runs inside a span that is adopted as a step or a turn."""
-        found = _found(stamp)
-        place = found.scope if found is not None else None
-        role = adopted.role_in(span, place)
-        # An identity without an open turn: the turn it belongs to is over.
-        if role is None or (stamp and place is None) or scopes.current.get() is scopes.OFF:
+        role = adopted.role_in(span)
+        if role is None or scopes.current.get() is scopes.OFF:
             return None
+        found = _found(stamp)
+        if found is None and stamp:
+            return None  # the turn it belongs to is over
+        place = found.scope if found is not None else None
         context = parent_context if parent_context is not None else otel_context.get_current()
         scope = self._adoptions.begin(span, role, place, context, runtime)
         return _identity(scope) if scope is not None else None

@@ -26,6 +26,8 @@ _NAMES: Final[dict[Role, tuple[str, ...]]] = {
     "agent": names.AGENT_NAME,
     "workflow": (semconv.GEN_AI_WORKFLOW_NAME, *names.AGENT_NAME),
 }
+_METHODS: Final = (".kickoff", "._execute_core")
+"""What CrewAI's instrumentor puts behind the name of a crew, a flow or an agent."""
 
 
 def role_of(name: str, attributes: Mapping[str, object]) -> Role | None:
@@ -52,4 +54,7 @@ def called(role: Role, name: str, attributes: Mapping[str, object]) -> str:
             return said.strip()
     for operation in _OPERATIONS:
         name = name.removeprefix(f"{operation} ")
+    if semconv.OPENINFERENCE_KIND in attributes:
+        for method in _METHODS:
+            name = name.removesuffix(method)
     return name.strip() or role
