@@ -26,9 +26,9 @@ from spanflow.capture.dialects.roles import called, role_of
 from spanflow.capture.events import Events, told_by
 from spanflow.capture.identity import GraphShape, Identity
 from spanflow.capture.payload import clean, identifier
-from spanflow.capture.records import ended_events, ending_of
 from spanflow.capture.runtime import new_engagement_id
 from spanflow.capture.step import Step
+from spanflow.capture.told import ended_events, ending_of
 from spanflow.capture.turn import Turn
 from spanflow.capture.usage import usage_attributes
 from spanflow.guard import diagnose
