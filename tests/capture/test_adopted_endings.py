@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from feeds import captured, exported, rows
 from foreign import agent, chat, kind, tracer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from spanflow.capture.dialects.roles import called, role_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from conftest import Flow
 
@@ -42,6 +44,15 @@ def test_an_error_is_that_of_the_agent_it_came_from(flow: Flow) -> None:
     assert flow.sql("SELECT s.path, e.kind, e.name FROM events e JOIN steps s USING (step_id)") == [
         ("planner/researcher", "error", "LookupError")
     ]
+
+
+def test_told_by_another_feed_as_well_it_is_still_one_error(flow: Flow, tmp_path: Path) -> None:
+    with pytest.raises(LookupError), agent("planner"), agent("researcher"):
+        fail()
+    spans = flow.spans
+    told = [captured(flow), exported(tmp_path / "export.duckdb", [spans])]
+    alone, together = (rows(tmp_path / "fresh", feeds) for feeds in (told[:1], told[::-1]))
+    assert together == alone
 
 
 def test_an_error_that_was_dealt_with_leaves_the_run_completed(flow: Flow) -> None:

@@ -141,7 +141,8 @@ class AdoptedStep(Step):
             "ended_ns": self.ended_ns,
             "status": self.status,
             "attempts": self.attempts,
-            "events": self._told_events() or None,
+            # None at all is told too: another feed would fill in what came up from inside.
+            "events": self._told_events(),
         }
         if self.status == "failed" and self._told is not None:
             fields["error_type"], fields["error_message"] = self._told
