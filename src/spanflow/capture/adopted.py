@@ -28,7 +28,7 @@ from spanflow.capture.identity import GraphShape, Identity
 from spanflow.capture.payload import clean, identifier
 from spanflow.capture.runtime import new_engagement_id
 from spanflow.capture.step import Step
-from spanflow.capture.told import ended_events, ending_of
+from spanflow.capture.told import ended_events, ending_of, outcome_of
 from spanflow.capture.turn import Turn
 from spanflow.capture.usage import usage_attributes
 from spanflow.guard import diagnose
@@ -86,6 +86,11 @@ class AdoptedStep(Step):
         self._inner_errors: set[tuple[str, str]] = set()
         self._told: tuple[str, str] | None = None
         key = f"{span.get_span_context().span_id:016x}"
+        if parent is not None:
+            # A node that is run again for an answer asks the same agents again, in the same order.
+            within = f"{parent.span_id}/{name}"
+            nth = frame.turn.visits[within] = frame.turn.visits.get(within, 0) + 1
+            key = f"{parent.key}/{name}/{nth}"
         super().__init__(frame, name, key, None, parent, agent_name=name, context=context)
         self.trace_id = f"{span.get_span_context().trace_id:032x}"
         self.context = scopes.within(self.scope, trace.set_span_in_context(span, context))
@@ -126,6 +131,8 @@ class AdoptedStep(Step):
             self._told = ending.told
             self.status = "cancelled" if ending.outcome == "left" else ending.outcome
             self.ended_ns = span.end_time or time.time_ns()
+            if self.parent is not None and ending.error is not None:
+                self.parent.inner_error = ending.error
             if isinstance(self.parent, AdoptedStep) and ending.told is not None:
                 self.parent._inner_errors.add(ending.told)  # noqa: SLF001 - of this class
             is_open = self.frame.open.get(self.key) is self
@@ -154,13 +161,15 @@ class AdoptedStep(Step):
     def _told_events(self) -> list[dict[str, Any]]:
         """Return what an app said of the step, and its span's events.
 
-        An error that came up from an agent inside this one is that step's event: counted once.
+        An error that came up from a step inside this one is that step's event: counted once.
         """
         kept = (self._events.as_records() if self._events is not None else None) or []
         if self._ended is None:
             return kept
         limit = self.frame.runtime.payload_bytes
         ending = (self.status, self._told)
+        if self.inner_error is not None:
+            self._inner_errors.add(told_by(self.inner_error, limit))
         told = ended_events(self._ended, ending, limit, content=captures_content())
         return kept + [event for event in told if not self._is_inner(event)]
 
@@ -172,10 +181,14 @@ class AdoptedStep(Step):
 
 
 class _Ending(NamedTuple):
-    """How the work of an agent or a workflow ended; `told` is type and message of its error."""
+    """How the work of an agent or a workflow ended.
+
+    Of an error `told` is type and message, and `error` the exception where it is known.
+    """
 
     outcome: str
     told: tuple[str, str] | None
+    error: BaseException | None = None
 
 
 class _Held(NamedTuple):
@@ -249,7 +262,8 @@ def close(held: _Held, span: ReadableSpan) -> None:
             turn.base[field] = said
             turn.span.set_attribute(_WHO[field][0], said)
     ending = _ending(span, held, turn.runtime.payload_bytes)
-    turn.close(ending.outcome, told=ending.told, ended_ns=span.end_time)
+    outcome = "paused" if ending.outcome == "waiting" else ending.outcome
+    turn.close(outcome, told=ending.told, ended_ns=span.end_time)
 
 
 def role_in(span: Span) -> Role | None:
@@ -335,8 +349,12 @@ def _ending(span: ReadableSpan, held: _Held, limit: int) -> _Ending:
     if told is None and (held.role == "agent" or outcome != "completed"):
         return _Ending(outcome, told)
     if told is None or told[0] == semconv.ERROR_TYPE_OTHER:
-        return _Ending("failed", told_by(raised, limit))
-    return _Ending(outcome, told)
+        kind = type(raised)
+        known = outcome_of(f"{kind.__module__}.{kind.__qualname__}")
+        if known is not None:
+            return _Ending(known, None)
+        told = told_by(raised, limit)
+    return _Ending("failed", told, raised)
 
 
 def _who(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,16 +19,31 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import ReadableSpan
 
-__all__ = ["ended_events", "ending_of", "events_of", "parsed", "word"]
+__all__ = ["ended_events", "ending_of", "events_of", "outcome_of", "parsed", "word"]
 
 _WORD = re.compile(r"[0-9a-f]{1,32}|[a-z_]{1,32}")
 _CANCELLED = "CancelledError"
 """The exception by which asyncio, and whoever follows it, ends work that nobody wants any more."""
+_CONTROL_FLOW = {
+    "langgraph.errors.GraphInterrupt": "waiting",
+    "langgraph.errors.NodeInterrupt": "waiting",
+    "langgraph.errors.ParentCommand": "completed",
+}
+"""Exceptions, by their full names, with which nothing has gone wrong."""
 
 
 def word(value: object) -> str:
     """Return an id or a word of ours; on a span from elsewhere anything may stand there."""
     return value if isinstance(value, str) and _WORD.fullmatch(value) else clean(value)
+
+
+def outcome_of(error: object) -> str | None:
+    """Return how work ends that the exception of this full name leaves; None for a failure."""
+    if not isinstance(error, str):
+        return None
+    if error.rpartition(".")[2] == _CANCELLED:
+        return "cancelled"
+    return _CONTROL_FLOW.get(error)
 
 
 def ending_of(
@@ -37,21 +52,21 @@ def ending_of(
     """Return how the work ended that somebody else's span stands for, as far as the span tells.
 
     Returns:
-        ``completed``, ``failed`` or ``cancelled``; and type and message of what made it fail.
+        ``completed``, ``failed``, ``waiting`` or ``cancelled``; and type and message of an error.
     """
     raised: Mapping[str, Any] = {}
     for event in span.events:
         if event.name == semconv.EXCEPTION_EVENT:
             raised = event.attributes or {}
-    kind = clean(raised.get(semconv.EXCEPTION_TYPE) or "").rpartition(".")[2]
     code = span.status.status_code.name
-    if kind == _CANCELLED and code != "OK":
-        return "cancelled", None
-    if code != "ERROR":
-        return "completed", None
+    outcome = outcome_of(raised.get(semconv.EXCEPTION_TYPE)) if code != "OK" else None
+    if outcome is not None or code != "ERROR":
+        return outcome or "completed", None
     said = _text(attributes.get(semconv.ERROR_TYPE))
-    if said is not None and said.rpartition(".")[2] == _CANCELLED:
-        return "cancelled", None
+    outcome = outcome_of(said)
+    if outcome is not None:
+        return outcome, None
+    kind = clean(raised.get(semconv.EXCEPTION_TYPE) or "").rpartition(".")[2]
     message = raised.get(semconv.EXCEPTION_MESSAGE) or span.status.description or ""
     return "failed", (said or kind or semconv.ERROR_TYPE_OTHER, free_text(message, limit))
 
@@ -65,7 +80,7 @@ def ended_events(
 ) -> list[dict[str, Any]]:
     """Return the events of somebody else's span that is a step.
 
-    An error that no event tells is added, and cancellation is none.
+    An error that no event tells is added; control flow and cancellation are none.
 
     Args:
         span: The span, ended.
@@ -73,19 +88,14 @@ def ended_events(
         limit: The longest payload kept, in bytes.
         content: Whether what was said is kept.
     """
-    status, error = ending
-    events = events_of(span, limit, content=content) or []
-    if status == "cancelled":
-        return [e for e in events if not _is_cancellation(e)]
+    error = ending[1]
+    told = events_of(span, limit, content=content) or []
+    events = [e for e in told if e["kind"] != "error" or outcome_of(e["name"]) is None]
     if error is not None and not any(event["kind"] == "error" for event in events):
         payload = {"message": error[1], "stack": None}
-        told = {"kind": "error", "name": error[0], "at_ns": span.end_time, "payload": payload}
-        return [*events, told]
+        added = {"kind": "error", "name": error[0], "at_ns": span.end_time, "payload": payload}
+        return [*events, added]
     return events
-
-
-def _is_cancellation(event: Mapping[str, Any]) -> bool:
-    return event["kind"] == "error" and event["name"].rpartition(".")[2] == _CANCELLED
 
 
 def events_of(span: ReadableSpan, limit: int, *, content: bool) -> list[dict[str, Any]] | None:

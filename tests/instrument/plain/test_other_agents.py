@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
 from foreign import agent, chat, kind
 
 import spanflow
@@ -65,3 +66,17 @@ def test_agents_of_both_kinds_side_by_side(flow: Flow) -> None:
         " JOIN engagements e ON e.engagement_id = c.engagement_id"
         " WHERE e.name = 'e' || c.input_tokens AND path = format('a{0}/s{0}', c.input_tokens)"
     ) == 50  # fmt: skip
+
+
+def test_an_error_that_comes_up_through_all_is_one(flow: Flow) -> None:
+    with (
+        pytest.raises(LookupError),
+        spanflow.engagement("trip"),
+        spanflow.step("plan"),
+        agent("planner"),
+        spanflow.step("look"),
+        agent("looker"),
+    ):
+        raise LookupError
+    assert flow.sql("SELECT status, errors FROM engagements") == [("failed", 1)]
+    assert flow.sql("SELECT status, count(*) FROM steps GROUP BY ALL") == [("failed", 4)]
