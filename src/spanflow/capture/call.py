@@ -26,7 +26,7 @@ from opentelemetry.util.genai.utils import (  # pyright: ignore[reportMissingTyp
 )
 
 from spanflow import semconv
-from spanflow.capture import agents
+from spanflow.capture import agents, carried
 from spanflow.capture.caller import caller
 from spanflow.capture.content import captures_content
 from spanflow.capture.events import LONGEST_STATUS, Event, Events, told_by
@@ -94,7 +94,7 @@ class OpenCall:
         self._events = Events()
         self._inner: Totals | None = None
         self._answered_by: tuple[str | None, str | None] = (None, None)
-        self._context = set_value(_OPEN, self, invocation.context)
+        self._context = set_value(_OPEN, self, carried.without(invocation.context))
         self.captures_content = invocation.should_capture_content
         if invocation.conversation_id is not None:
             # Taken from the context around: whoever put it there did not redact it.
@@ -130,6 +130,11 @@ class OpenCall:
     def context(self) -> Context:
         """The OpenTelemetry context in which this call's own work belongs."""
         return self._context
+
+    @property
+    def is_answered_inside(self) -> bool:
+        """Whether a call made within this one has told what it spent."""
+        return self._inner is not None
 
     def note(self, kind: str, payload: dict[str, Any]) -> None:
         """Note something that happens while the call goes on, as an event of its span."""

@@ -158,13 +158,13 @@ def extraction(  # noqa: PLR0913 - what an extraction is, by name
     served = gate.runtime()
     if served is None:
         return
-    from spanflow.capture.payload import json_payload
+    from spanflow.capture.payload import clean, json_payload
 
     limit = served.payload_bytes
     name, shape = _schema_of(schema)
     # Each part is cut by itself: whether it was valid is told however large the values are.
     payload: dict[str, Any] = {
-        "schema": name,
+        "schema": clean(name),
         "valid": bool(valid),
         "values": json_payload(values, limit),
     }
