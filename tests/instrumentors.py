@@ -19,6 +19,9 @@ LITELLM = "litellm>=1.80"
 OPENINFERENCE_OPENAI = "openinference-instrumentation-openai>=0.1.66"
 OFFICIAL_OPENAI = "opentelemetry-instrumentation-genai-openai>=1.3b0"
 CLIENT = "langchain-openai>=1"
+PYDANTIC_AI = "pydantic-ai-slim>=2"
+OPENAI_AGENTS = "openai-agents>=0.24"
+OPENINFERENCE_AGENTS = "openinference-instrumentation-openai-agents>=2"
 
 # No server, and no network: what they would send is kept, dropped, or goes nowhere.
 LANGFUSE_VARIABLES = MappingProxyType(
@@ -148,3 +151,14 @@ PROVIDER = (
     ),
 )
 """Beside these the graph is run that talks to a provider's own client, once without LangChain."""
+
+AGENTS = (
+    Beside("Pydantic AI", (PYDANTIC_AI,), frozenset({"pydantic-ai"}), app="pydantic_ai_app.py"),
+    Beside(
+        "OpenInference for OpenAI Agents",
+        (OPENAI_AGENTS, OPENINFERENCE_AGENTS),
+        frozenset({"openinference.instrumentation.openai_agents"}),
+        app="openai_agents_app.py",
+    ),
+)
+"""Frameworks whose agents are told by somebody else's spans alone."""

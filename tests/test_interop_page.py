@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from instrumentors import GRAPH, PROVIDER
+from instrumentors import AGENTS, GRAPH, PROVIDER
 
 PAGE = Path(__file__).parents[1] / "docs" / "interop.md"
 
@@ -18,4 +18,4 @@ def test_every_environment_is_told_with_who_reports_there() -> None:
             continue
         name = cells[1] or name
         told.setdefault(name, set()).add(cells[4].split("`")[1])
-    assert told == {beside.name: set(beside.scopes) for beside in (*GRAPH, *PROVIDER)}
+    assert told == {beside.name: set(beside.scopes) for beside in (*GRAPH, *PROVIDER, *AGENTS)}

@@ -38,11 +38,15 @@ GEN_AI_WORKFLOW_NAME: Final = "gen_ai.workflow.name"
 OPERATION_INVOKE_WORKFLOW: Final = "invoke_workflow"
 OPERATION_INVOKE_AGENT: Final = "invoke_agent"
 
+# OpenInference: what a span is, from its start.
+OPENINFERENCE_KIND: Final = "openinference.span.kind"
+
 # General conventions.
 USER_ID: Final = "user.id"
 SESSION_ID: Final = "session.id"
 SERVICE_NAME: Final = "service.name"
 ERROR_TYPE: Final = "error.type"
+ERROR_TYPE_OTHER: Final = "_OTHER"
 EXCEPTION_EVENT: Final = "exception"
 EXCEPTION_TYPE: Final = "exception.type"
 EXCEPTION_MESSAGE: Final = "exception.message"

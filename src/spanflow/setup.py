@@ -192,6 +192,7 @@ def _switch_on(overrides: dict[str, Any]) -> None:
             return
         _Process.on = True
         gate.open_with(_activate)
+        _watch()
         if _Process.runtime is not None:
             _release()
         if not _Process.hooked:
@@ -202,6 +203,15 @@ def _switch_on(overrides: dict[str, Any]) -> None:
         for module, hook in _HOOKS.items():
             if module in sys.modules:
                 hook(sys.modules[module])
+
+
+def _watch() -> None:
+    """Let spans wake capture, whoever makes them, where a tracer provider hands them out."""
+    if "opentelemetry.sdk.trace" not in sys.modules:
+        return  # loading it is for whoever sets a provider up
+    from spanflow.capture import sentinel  # noqa: PLC0415 - the SDK is loaded by now
+
+    sentinel.post(_activate)
 
 
 def _activate() -> Runtime | None:
@@ -257,6 +267,9 @@ def _release() -> None:
     """Unwrap everything and let go of the runtime."""
     if not _Process.on:
         gate.close()
+        sentry = sys.modules.get("spanflow.capture.sentinel")
+        if sentry is not None:
+            sentry.withdraw()
     for name in (
         "spanflow.instrument.langgraph",
         "spanflow.instrument.fences",

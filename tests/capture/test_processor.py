@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 import spanflow
 from spanflow import guard
 from spanflow.capture.processor import JourneyProcessor
+from spanflow.capture.sentinel import Sentinel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -279,7 +280,7 @@ def test_a_run_that_was_left_out_stamps_nothing(flow: Flow) -> None:
 def test_it_stands_on_a_provider_once(flow: Flow) -> None:
     provider: Any = trace.get_tracer_provider()
     processors = provider._active_span_processor._span_processors  # noqa: SLF001 - no other way
-    assert sum(isinstance(one, JourneyProcessor) for one in processors) == 1
+    assert sum(isinstance(one, Sentinel) for one in processors) == 1
     in_node(lambda: others().start_span("mine").end()).invoke({"log": []})
     assert flow.one("SELECT count(*) FROM spans WHERE kind = 'span'") == 1
 

@@ -1,8 +1,8 @@
 """The ``duckdb`` exporter: a standard span exporter over the same journal as capture's.
 
 ``OTEL_TRACES_EXPORTER=otlp,duckdb`` finds it by name, and so does a configuration file. Where
-capture feeds this journal it leaves capture's own spans out; what is told twice all the same is one
-row. It never raises and never blocks on a lock; switched off it loads nothing.
+capture feeds this journal it leaves capture's own spans and steps out; what is told twice all the
+same is one row. It never raises and never blocks on a lock; switched off it loads nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from spanflow import switches
+from spanflow import semconv, switches
 from spanflow.guard import report
 
 if TYPE_CHECKING:
@@ -76,11 +76,10 @@ class DuckDBSpanExporter(SpanExporter):
         for span in spans:
             try:
                 scope = span.instrumentation_scope.name if span.instrumentation_scope else ""
-                if fed and scope == SCOPE_NAME:
+                attributes = span.attributes or {}
+                if fed and (scope == SCOPE_NAME or semconv.STEP_NAME in attributes):
                     continue
-                reading = read_span(
-                    span.name, span.kind.name, scope, span.attributes or {}, span.start_time
-                )
+                reading = read_span(span.name, span.kind.name, scope, attributes, span.start_time)
                 record = record_of(span, source="exporter", reading=reading, limit=self._limit)
                 if record is not None:
                     complete = self._journal.append(record) and complete

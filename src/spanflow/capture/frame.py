@@ -62,7 +62,13 @@ class Frame:
 
     turn: Turn
 
-    def __init__(self, runtime: Runtime, shape: GraphShape, parent_step: Step | None) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        shape: GraphShape,
+        parent_step: Step | None,
+        started_ns: int | None = None,
+    ) -> None:
         self.runtime = runtime
         self.shape = shape
         self.parent_step = parent_step
@@ -75,7 +81,7 @@ class Frame:
         self.paused = False
         self.finished = False
         self.ended = False
-        self.started_ns = time.time_ns()
+        self.started_ns = started_ns or time.time_ns()
 
     def _open_span(
         self, context: Context, attributes: dict[str, AttributeValue], links: list[Link]

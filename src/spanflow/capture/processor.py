@@ -12,10 +12,12 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor
 
 from spanflow import semconv
+from spanflow.capture import adopted, sentinel
 from spanflow.capture import scope as scopes
 from spanflow.capture.dialects import read_span
 from spanflow.capture.payload import clean
@@ -48,6 +50,7 @@ class JourneyProcessor(SpanProcessor):
     def __init__(self) -> None:
         self.runtime: Runtime | None = None
         self._stamped: dict[int, dict[str, str | int]] = {}
+        self._adoptions = adopted.Adoptions()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Add engagement, turn and step id to a span that starts inside a turn."""
@@ -58,6 +61,7 @@ class JourneyProcessor(SpanProcessor):
             if scope is not None and scope.name == SCOPE_NAME:
                 return
             stamp = self._stamp_of(span, parent_context)
+            stamp = self._adopted(span, parent_context, stamp, self.runtime) or stamp
             if not stamp:
                 return
             span.set_attributes(stamp)
@@ -68,22 +72,28 @@ class JourneyProcessor(SpanProcessor):
             report("processor.on_start", error)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Count and record an ended span that is not ours."""
-        runtime = self.runtime
-        if runtime is None:
-            return
+        """Count and record an ended span that is not ours, and end what it stands for."""
         try:
             scope = span.instrumentation_scope
             if scope is not None and scope.name == SCOPE_NAME:
                 return
-            attributes = span.attributes or {}
-            context = span.get_span_context()
-            stamp = self._stamped.pop(context.span_id, None) if context is not None else None
-            if stamp is not None:
-                attributes = _restored(attributes, stamp)
-            _take(span, attributes, runtime)
+            held = self._adoptions.end(span)
+            if self.runtime is not None:
+                self._read(span, self.runtime, is_step=held is not None and held.step is not None)
+            if held is not None:
+                adopted.close(held, span)
         except Exception as error:  # noqa: BLE001 - exceptions in processors reach the application
             report("processor.on_end", error)
+
+    def _read(self, span: ReadableSpan, runtime: Runtime, *, is_step: bool) -> None:
+        attributes = span.attributes or {}
+        context = span.get_span_context()
+        stamp = self._stamped.pop(context.span_id, None) if context is not None else None
+        if is_step:
+            return
+        if stamp is not None:
+            attributes = _restored(attributes, stamp)
+        _take(span, attributes, runtime)
 
     def shutdown(self) -> None:
         """Do nothing: what we hold belongs to ``setup``, not to the provider."""
@@ -107,7 +117,31 @@ class JourneyProcessor(SpanProcessor):
             return {}
         if scope is None or scope.turn is None:
             return self._inherited(trace.get_current_span(parent_context))
+        if scope.turn.has_adopted or scope.turn.ended:
+            stamp = self._inherited(trace.get_current_span(parent_context))
+            inner = _found(stamp)
+            if inner is not None and scopes.is_deeper(inner.scope, scope):
+                return stamp
         return _identity(scope)
+
+    def _adopted(
+        self,
+        span: Span,
+        parent_context: Context | None,
+        stamp: dict[str, str | int],
+        runtime: Runtime,
+    ) -> dict[str, str | int] | None:
+        """Return the identity of what runs inside a span that is adopted as a step or a turn."""
+        role = adopted.role_in(span)
+        if role is None or scopes.current.get() is scopes.OFF:
+            return None
+        found = _found(stamp)
+        if found is None and stamp:
+            return None  # the turn it belongs to is over
+        place = found.scope if found is not None else None
+        context = parent_context if parent_context is not None else otel_context.get_current()
+        scope = self._adoptions.begin(span, role, place, context, runtime)
+        return _identity(scope) if scope is not None else None
 
     def _inherited(self, parent: trace.Span) -> dict[str, str | int]:
         """Return the parent span's identity, for code given only the OpenTelemetry context."""
@@ -149,12 +183,16 @@ def attach(runtime: Runtime | None) -> bool:
             processor.runtime = runtime if owner is provider else None
             if owner is provider:
                 return True
+        posted = sentinel.of(provider)
         add = getattr(provider, "add_span_processor", None)
         if runtime is None or not callable(add):
             return False
         processor = JourneyProcessor()
         processor.runtime = runtime
-        add(processor)
+        if posted is not None:
+            posted.listener = processor
+        else:
+            add(processor)
         _attached.append((provider, processor))
         return True
 
@@ -172,6 +210,10 @@ def _identity(scope: scopes.Scope) -> dict[str, str | int]:
         if attempt > 1:
             stamp[semconv.CALL_ATTEMPT] = attempt
     return stamp
+
+
+def _found(stamp: Mapping[str, str | int]) -> Turn | Step | None:
+    return scopes.find(stamp.get(semconv.TURN_ID), stamp.get(semconv.STEP_ID))
 
 
 def _ours(parent: trace.Span, parent_id: str, turn_id: object) -> Turn | Step | None:

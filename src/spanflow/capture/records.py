@@ -6,15 +6,12 @@ say the same.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, cast
-
-import orjson
 
 from spanflow import semconv
 from spanflow.capture.content import captures_content
 from spanflow.capture.dialects import is_content, told_usage
-from spanflow.capture.events import KINDS
+from spanflow.capture.dialects.roles import role_of
 from spanflow.capture.payload import (
     clean,
     clean_path,
@@ -23,9 +20,9 @@ from spanflow.capture.payload import (
     json_payload,
     jsonable,
     payload_of,
-    tail_of,
 )
 from spanflow.capture.runtime import SCOPE_NAME
+from spanflow.capture.told import ended_events, ending_of, events_of, parsed, word
 from spanflow.tally import Usage
 
 if TYPE_CHECKING:
@@ -108,7 +105,6 @@ _WORDS = {
     "graph_version",
 }
 """Fields that hold ids and words of our own."""
-_WORD = re.compile(r"[0-9a-f]{1,32}|[a-z_]{1,32}")
 _NOT_REPEATED = {
     semconv.GEN_AI_OPERATION_NAME,
     semconv.GEN_AI_PROVIDER_NAME,
@@ -201,11 +197,11 @@ def record_of(
         record |= {"kind": "span", "name": clean(span.name), **usage_fields(told_usage(attributes))}
     failed = span.status.status_code.name == "ERROR"
     status = attributes.get(semconv.CALL_STATUS)
-    record["status"] = _word(status) if status else "error" if failed else "ok"
+    record["status"] = word(status) if status else "error" if failed else "ok"
     if failed:
         record["error_message"] = free_text(span.status.description or "", limit) or None
     record["attributes"] = _others(attributes, limit, content=content) or None
-    record["events"] = _events(span, limit, content=content)
+    record["events"] = events_of(span, limit, content=content)
     return record
 
 
@@ -242,7 +238,7 @@ def _said_by_us(attributes: Mapping[str, Any], reading: Reading) -> dict[str, An
         return {}
     usage = usage_fields(reading.usage)
     ours = cast("tuple[object, ...]", flags) if isinstance(flags, tuple) else ()
-    noted: list[object] = [*(usage.pop("usage_flags") or ()), *map(_word, ours)]
+    noted: list[object] = [*(usage.pop("usage_flags") or ()), *map(word, ours)]
     if total is not None:
         usage["total_tokens"] = total
     return usage_fields(Usage.of(**usage, flags=map(str, noted)))
@@ -265,7 +261,7 @@ def usage_fields(usage: Any) -> dict[str, Any]:
 def _copy(attributes: Mapping[str, Any], names: Mapping[str, str], record: dict[str, Any]) -> None:
     for key, name in names.items():
         value = attributes.get(key)
-        read = _word if name in _WORDS else _READ.get(name, clean)
+        read = word if name in _WORDS else _READ.get(name, clean)
         if isinstance(value, str):
             record[name] = read(value)
         elif isinstance(value, tuple):
@@ -273,11 +269,6 @@ def _copy(attributes: Mapping[str, Any], names: Mapping[str, str], record: dict[
             record[name] = [read(item) if isinstance(item, str) else item for item in items]
         elif value is not None:
             record[name] = value
-
-
-def _word(value: object) -> str:
-    """Return an id or a word of ours; on a span from elsewhere anything may stand there."""
-    return value if isinstance(value, str) and _WORD.fullmatch(value) else clean(value)
 
 
 def _text(value: object) -> str | None:
@@ -297,12 +288,13 @@ def _ours(
     content: bool,
 ) -> None:
     """Read back what capture wrote on a turn, a step or a nested graph."""
+    events = None
     if semconv.TURN_KIND in attributes:
         record["kind"] = "turn"
         _copy(attributes, _TURN_FIELDS, record)
         text = attributes.get(semconv.ENGAGEMENT_METADATA)
         if isinstance(text, str):
-            record["metadata"] = jsonable(_parsed(text), limit)
+            record["metadata"] = jsonable(parsed(text), limit)
     elif semconv.STEP_NAME in attributes:
         record["kind"] = "step"
         _copy(attributes, _STEP_FIELDS, record)
@@ -313,6 +305,15 @@ def _ours(
             causes += [clean(one) for one in cast("tuple[object, ...]", earlier)]
         if causes:
             record["triggered_by"] = causes
+        if "status" not in record and record["scope"] != SCOPE_NAME:
+            # Somebody else's span that is a step: nobody can write on it as it ends.
+            record["attempts"] = 1
+            ending = ending_of(span, attributes, limit)
+            record["status"], error = ending
+            record["error_type"], record["error_message"] = error or (None, None)
+            events = ended_events(span, ending, limit, content=content)
+            if role_of(span.name, attributes) == "agent":
+                record["agent_name"] = record["name"]
     else:
         record["kind"] = "workflow"
         _copy(attributes, _WORKFLOW_FIELDS, record)
@@ -321,59 +322,16 @@ def _ours(
         for key, value in attributes.items()
         if key in _KEPT or key.startswith(semconv.USAGE_PREFIX)
     } or None
-    if record.get("status") == "failed":
+    if record.get("status") == "failed" and "error_message" not in record:
         record["error_message"] = free_text(span.status.description or "", limit) or None
-    record["events"] = _events(span, limit, content=content)
-
-
-def _events(span: ReadableSpan, limit: int, *, content: bool) -> list[dict[str, Any]] | None:
-    """Return a span's events as a record holds them; what was said only where `content` is kept."""
-    found: list[dict[str, Any]] = []
-    for event in span.events:
-        attributes: Mapping[str, Any] = event.attributes or {}
-        if not content:
-            attributes = {key: value for key, value in attributes.items() if not is_content(key)}
-        if event.name == semconv.EXCEPTION_EVENT:
-            told = attributes.get(semconv.EXCEPTION_MESSAGE)
-            stack = attributes.get(semconv.EXCEPTION_STACKTRACE)
-            found.append(
-                {
-                    "kind": "error",
-                    "name": _text(attributes.get(semconv.EXCEPTION_TYPE))
-                    or semconv.EXCEPTION_EVENT,
-                    "at_ns": event.timestamp,
-                    "payload": {
-                        "message": free_text(told, limit) if told is not None else None,
-                        "stack": tail_of(stack, limit) if stack is not None else None,
-                    },
-                }
-            )
-            continue
-        kind = _word(attributes.get(semconv.EVENT_KIND) or "log")
-        text = attributes.get(semconv.EVENT_PAYLOAD)
-        payload = json_payload(
-            _parsed(text) if isinstance(text, str) else _besides_kind(attributes), limit
-        )
-        if kind not in KINDS:
-            payload = {"kind": kind} | ({"payload": payload} if payload else {})
-        found.append(
-            {
-                "kind": kind if kind in KINDS else "log",
-                "name": kind if event.name == kind else clean(event.name),
-                "at_ns": event.timestamp,
-                "payload": payload or None,
-            }
-        )
-    return found or None
+    if events is None:
+        events = events_of(span, limit, content=content)
+    record["events"] = events or None
 
 
 def _is_cause(link: Link) -> bool:
     """Tell whether a link is one of ours from a step to one that caused it."""
     return (link.attributes or {}).get(semconv.LINK_KIND) == semconv.LINK_TRIGGERED_BY
-
-
-def _besides_kind(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in attributes.items() if key != semconv.EVENT_KIND}
 
 
 def _others(attributes: Mapping[str, Any], limit: int, *, content: bool) -> dict[str, Any]:
@@ -382,10 +340,3 @@ def _others(attributes: Mapping[str, Any], limit: int, *, content: bool) -> dict
         for key, value in attributes.items()
         if key not in _NOT_REPEATED and (content or not is_content(key))
     }
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text

@@ -32,6 +32,7 @@ __all__ = [
     "current",
     "find",
     "here",
+    "is_deeper",
     "live",
     "nearest",
     "standing",
@@ -102,20 +103,25 @@ def within(scope: Scope, context: Context) -> Context:
     return set_value(_HANDED_ON, scope, context)
 
 
-def here() -> Scope | None:
+def here(context: Context | None = None) -> Scope | None:
     """Return the scope of the running code, whether its turn goes on or not.
+
+    Args:
+        context: OpenTelemetry's context of what is asked about, where that is not the ambient one.
 
     Code that was given only the OpenTelemetry context has the scope in it, or that of the live span
     it names. A span of somebody else's that is a step stands deeper than the scope around it.
     """
     scope = current.get()
     if scope is None:
-        found = get_value(_HANDED_ON)
-        return found if isinstance(found, Scope) else _scope_of(trace.get_current_span())
+        found = get_value(_HANDED_ON, context)
+        if not isinstance(found, Scope):
+            return _scope_of(trace.get_current_span(context))
+        scope = found
     turn = scope.turn
-    if turn is not None and turn.has_adopted:
-        inner = _scope_of(trace.get_current_span())
-        if inner is not None and inner.turn is turn and _is_deeper(inner, scope):
+    if turn is not None and (turn.has_adopted or turn.ended):
+        inner = _scope_of(trace.get_current_span(context))
+        if inner is not None and is_deeper(inner, scope):
             return inner
     return scope
 
@@ -179,11 +185,18 @@ def _scope_of(span: trace.Span) -> Scope | None:
     return found.scope if found is not None else None
 
 
-def _is_deeper(inner: Scope, outer: Scope) -> bool:
-    """Whether a scope's step stands inside another's; every step does inside its turn."""
+def is_deeper(inner: Scope, outer: Scope) -> bool:
+    """Whether a scope's step stands inside another's; every step does inside its turn.
+
+    An open turn stands inside the scope of whatever outlived another one.
+    """
+    if inner.turn is not outer.turn:
+        return outer.turn is not None and outer.turn.ended
     step = inner.step
-    if step is None or outer.step is None:
-        return step is not None
+    if step is None or step is outer.step:
+        return False
+    if outer.step is None:
+        return True
     while step is not None and step is not outer.step:
         step = step.parent
     return step is not None

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from opentelemetry.context import Context
+    from opentelemetry.trace import Span
     from opentelemetry.util.types import AttributeValue
 
     from spanflow.capture.causes import Cause
@@ -132,14 +133,7 @@ class Step:
         }
         told = self._tell(attributes, at_hand, causes, cached=cached)
         links = _links(causes) if causes and outer.span.is_recording() else None
-        self.span = frame.runtime.tracer.start_span(
-            f"step {name}",
-            context=context or outer.context,
-            kind=SpanKind.INTERNAL,
-            attributes=attributes,
-            links=links,
-            start_time=self.started_ns,
-        )
+        self.span = self._open_span(name, context or outer.context, attributes, links)
         self.trace_id = turn.trace_id
         self.span_id = span_id_of(self.span)
         self.scope = scopes.Scope(turn, frame, self)
@@ -161,6 +155,22 @@ class Step:
             "phase": "start",
             "status": "running",
         }
+
+    def _open_span(
+        self,
+        name: str,
+        context: Context,
+        attributes: dict[str, AttributeValue],
+        links: list[Link] | None,
+    ) -> Span:
+        return self.frame.runtime.tracer.start_span(
+            f"step {name}",
+            context=context,
+            kind=SpanKind.INTERNAL,
+            attributes=attributes,
+            links=links,
+            start_time=self.started_ns,
+        )
 
     def _tell(
         self,

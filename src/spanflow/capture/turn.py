@@ -68,8 +68,14 @@ class Turn(Frame):
         "waits",
     )
 
-    def __init__(self, runtime: Runtime, shape: GraphShape, identity: Identity) -> None:
-        super().__init__(runtime, shape, None)
+    def __init__(
+        self,
+        runtime: Runtime,
+        shape: GraphShape,
+        identity: Identity,
+        started_ns: int | None = None,
+    ) -> None:
+        super().__init__(runtime, shape, None, started_ns)
         self.turn = self
         self.lock = threading.RLock()
         self.identity = identity
@@ -303,25 +309,40 @@ class Turn(Frame):
         if self.events.add(event):
             event.write(self.span)
 
-    def close(self, outcome: str, error: BaseException | None = None) -> None:
+    def close(
+        self,
+        outcome: str,
+        error: BaseException | None = None,
+        *,
+        told: tuple[str, str] | None = None,
+        ended_ns: int | None = None,
+    ) -> None:
         """End the turn: its open steps, its totals, its outcome.
 
         Args:
             outcome: ``completed``, ``paused``, ``failed``, ``cancelled`` or ``left``.
             error: What made it fail, where it failed.
+            told: Type and message of what made it fail, where nobody here has the error itself.
+            ended_ns: When it ended, if that is known better than by now.
         """
         with self.lock:
             if self.ended:
                 return
             self._close_steps("cancelled", None)
             self.ended = True
-        ended_ns = time.time_ns()
+        ended_ns = ended_ns or time.time_ns()
         self.calls.settle(None, self.totals)
         fields: dict[str, Any] = {"phase": "end", "ended_ns": ended_ns, "status": outcome}
-        if outcome == "failed" and error is not None:
+        event = None
+        if error is not None:
+            told = told_by(error, self.runtime.payload_bytes)
+            event = error_event(error, ended_ns, self.runtime.payload_bytes)
+        elif told is not None:
+            event = Event("error", told[0], ended_ns, {"message": told[1], "stack": None})
+        if outcome == "failed" and event is not None and told is not None:
             if self.failed is None:
-                self.add_event(error_event(error, ended_ns, self.runtime.payload_bytes))
-            kind, text = told_by(error, self.runtime.payload_bytes)
+                self.add_event(event)
+            kind, text = told
             fields["error_type"], fields["error_message"] = kind, text
             self.span.set_attribute(semconv.ERROR_TYPE, kind)
             self.span.set_status(Status(StatusCode.ERROR, text[:LONGEST_STATUS]))

@@ -64,12 +64,23 @@ def place_of(parent_run_id: UUID | None) -> Place | None:
     if parent_run_id is not None:
         known = places.get(parent_run_id)
         if known is not None:
-            return known
+            return _inside(known)
     scope = scopes.standing()
     if scope is None or scope.turn is None:
         return None
     context = scope.step.context if scope.step is not None else scope.turn.context
     return Place(scope, context)
+
+
+def _inside(place: Place) -> Place:
+    """Return the step of an agent of somebody else's that went to work there, if one did."""
+    around = place.scope
+    if around is None or around.turn is None or not around.turn.has_adopted:
+        return place
+    scope = scopes.here()
+    if scope is None or not scopes.is_deeper(scope, around):
+        return place
+    return Place(scope, scopes.context_in(scope), place.namespace)
 
 
 class CallHandler(BaseCallbackHandler):

@@ -21,7 +21,6 @@ Kind = Literal["llm", "embeddings", "tool", "retrieval"]
 # prompt templates and "embeddings" on its retrievers.
 _LANGSMITH_KIND: Final = "langsmith.span.kind"
 _LANGFUSE_TYPE: Final = "langfuse.observation.type"
-_OPENINFERENCE_KIND: Final = "openinference.span.kind"
 _TRACELOOP_KIND: Final = "traceloop.span.kind"
 _REQUEST_TYPE: Final = "llm.request.type"
 
@@ -38,7 +37,7 @@ KINDS: Final[dict[str, dict[str, Kind]]] = {
         "tool": "tool",
         "retriever": "retrieval",
     },
-    _OPENINFERENCE_KIND: {
+    semconv.OPENINFERENCE_KIND: {
         "llm": "llm",
         "embedding": "embeddings",
         "tool": "tool",
