@@ -18,7 +18,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 from spanflow import semconv
-from spanflow.capture import goals
+from spanflow.capture import carried, goals
 from spanflow.capture import scope as scopes
 from spanflow.capture.content import captures_content
 from spanflow.capture.dialects import names
@@ -300,10 +300,11 @@ def _is_told_already(span: Span, role: Role, name: str, place: Scope | None) -> 
 
 def _open_turn(span: Span, name: str, context: Context, runtime: Runtime) -> Turn:
     """Open the turn of a run that somebody else's span stands for, as that span's child."""
+    brought = carried.engagement_id(runtime)
     identity = Identity(
-        engagement_id=new_engagement_id(),
+        engagement_id=brought or new_engagement_id(),
         name=name,
-        kind="new",
+        kind="remote" if brought is not None else "new",
         goals=tuple(runtime.settings.goals),
         global_steps=tuple(runtime.settings.global_steps),
         **_who(span.attributes or {}),

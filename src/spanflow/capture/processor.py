@@ -17,7 +17,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import SpanProcessor
 
 from spanflow import semconv
-from spanflow.capture import adopted, sentinel
+from spanflow.capture import adopted, agents, sentinel
 from spanflow.capture import scope as scopes
 from spanflow.capture.dialects import read_span
 from spanflow.capture.payload import clean
@@ -61,7 +61,10 @@ class JourneyProcessor(SpanProcessor):
             if scope is not None and scope.name == SCOPE_NAME:
                 return
             stamp = self._stamp_of(span, parent_context)
-            stamp = self._adopted(span, parent_context, stamp, self.runtime) or stamp
+            inside = self._adopted(span, parent_context, stamp, self.runtime)
+            if inside is None:
+                _name_agent(span, stamp)
+            stamp = inside or stamp
             if not stamp:
                 return
             span.set_attributes(stamp)
@@ -195,6 +198,16 @@ def attach(runtime: Runtime | None) -> bool:
             add(processor)
         _attached.append((provider, processor))
         return True
+
+
+def _name_agent(span: Span, stamp: dict[str, str | int]) -> None:
+    """Say on a span that starts in a turn which agent an app has named for it."""
+    if agents.around() is None or semconv.GEN_AI_AGENT_NAME in (span.attributes or {}):
+        return
+    place = _found(stamp)
+    name = agents.name_at(place.scope) if place is not None else None
+    if name is not None:
+        span.set_attribute(semconv.GEN_AI_AGENT_NAME, name)
 
 
 def _identity(scope: scopes.Scope) -> dict[str, str | int]:

@@ -6,11 +6,15 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
-from foreign import agent, chat, kind
+from foreign import agent, chat, kind, tracer
+from opentelemetry import baggage
+from opentelemetry import context as otel_context
 
 import spanflow
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conftest import Flow
 
 STEPS = "SELECT path, agent_name, status, llm_calls, tool_calls FROM steps ORDER BY started_at"
@@ -80,3 +84,31 @@ def test_an_error_that_comes_up_through_all_is_one(flow: Flow) -> None:
         raise LookupError
     assert flow.sql("SELECT status, errors FROM engagements") == [("failed", 1)]
     assert flow.sql("SELECT status, count(*) FROM steps GROUP BY ALL") == [("failed", 4)]
+
+
+def test_an_agent_that_an_app_names_is_named_on_others_spans(flow: Flow) -> None:
+    with spanflow.engagement("trip"), spanflow.agent("planner"):
+        chat(1, 1)
+        with spanflow.step("book"), tracer().start_as_current_span("GET /rooms"):
+            chat(2, 1)
+        with agent("writer"):
+            chat(3, 1)
+    chat(4, 1)
+    named = "SELECT agent_name, sum(input_tokens)::INT FROM llm_calls GROUP BY ALL ORDER BY 2"
+    assert flow.sql(named) == [("planner", 3), ("writer", 3), (None, 4)]
+    [get] = flow.named("GET /rooms")
+    assert (get.attributes or {})["gen_ai.agent.name"] == "planner"
+
+
+def test_a_request_that_brings_an_engagement_makes_their_agents_turn_a_part_of_it(
+    flow_with: Callable[..., Flow],
+) -> None:
+    flow = flow_with(accept_baggage=True)
+    context = baggage.set_baggage("spanflow.engagement.id", "case-1")
+    token = otel_context.attach(context)
+    try:
+        with agent("writer"):
+            chat(3, 1)
+    finally:
+        otel_context.detach(token)
+    assert flow.sql("SELECT engagement_id, kind FROM turns") == [("case-1", "remote")]
