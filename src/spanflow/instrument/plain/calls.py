@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from spanflow.guard import guarded, report
+from spanflow.guard import diagnose, guarded, report
 from spanflow.instrument.endings import ending_of
 from spanflow.instrument.plain import gate
 from spanflow.instrument.plain.targets import named
@@ -35,6 +35,18 @@ __all__ = [
 
 _UNKNOWN: Final = "unknown"
 _STATUSES: Final = {"completed": "ok", "failed": "error", "left": "cancelled"}
+_NUMBERS: Final = frozenset(
+    {
+        "cache_read_tokens",
+        "cache_write_tokens",
+        "cost_usd",
+        "input_tokens",
+        "output_tokens",
+        "reasoning_tokens",
+        "total_tokens",
+    }
+)
+"""What a call's usage has; a name that is misspelt must not pass for a call without usage."""
 _NOT_GIVEN: Any = object()
 _NOWHERE: AbstractContextManager[None] = nullcontext()
 
@@ -45,12 +57,13 @@ class _CallBlock:
     What nobody enters has ended when nobody holds it any more.
     """
 
-    __slots__ = ("_call", "_entered")
+    __slots__ = ("_call", "_entered", "_is_over")
 
     site = "api.call"
 
     def __init__(self, step_id: str | None, engagement_id: str | None) -> None:
         self._call: OpenCall | None = None
+        self._is_over = False
         self._entered: AbstractContextManager[None] | None = None
         try:
             self._call = self._begun(step_id, engagement_id)
@@ -66,6 +79,7 @@ class _CallBlock:
         from spanflow.capture import processor
         from spanflow.capture import scope as scopes
 
+        scopes.clear_away()
         if scopes.current.get() is scopes.OFF:
             return None
         processor.attach(served)
@@ -100,6 +114,7 @@ class _CallBlock:
         call, self._call = self._call, None
         if call is None or call.ended:
             return
+        self._is_over = True
         try:
             ending = ending_of(error)
             status = None if error is None else _STATUSES.get(ending, ending)
@@ -185,7 +200,13 @@ class LlmCallBlock(_CallBlock):
                 included), ``total_tokens``, ``cache_read_tokens``, ``cache_write_tokens``,
                 ``reasoning_tokens``, and ``cost_usd`` where the provider told it.
         """
-        self._usage |= usage
+        unknown = usage.keys() - _NUMBERS
+        if unknown:
+            told = ", ".join(sorted(unknown))
+            diagnose("usage.unknown", f"{told}: a call's usage has no such number; it is dropped")
+        if self._is_over and usage:
+            diagnose("usage.late", "usage told of a call that had ended is dropped")
+        self._usage |= {name: usage[name] for name in usage.keys() & _NUMBERS}
 
     @guarded("api.llm_call")
     def say_who_called(self, caller: str | None, metadata: Mapping[str, Any] | None) -> None:
