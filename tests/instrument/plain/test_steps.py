@@ -55,11 +55,6 @@ def test_steps_nest_and_follow_each_other(flow: Flow) -> None:
     ]
     assert b.step_id != a.step_id
     assert flow.sql("SELECT from_step, to_step FROM transitions ORDER BY occurred_at") == [
-        ("a", "a/b"),
-        ("a", "loop"),
-        ("loop", "loop"),
-        ("loop", "loop"),
-    ] or flow.sql("SELECT from_step, to_step FROM transitions ORDER BY occurred_at") == [
         ("a", "loop"),
         ("loop", "loop"),
         ("loop", "loop"),
@@ -89,7 +84,7 @@ def test_a_failed_one_brings_its_engagement_down(flow: Flow) -> None:
 def test_an_error_that_is_caught_outside_a_step_fails_the_step_alone(flow: Flow) -> None:
     with spanflow.engagement("x", id="1"):
         with pytest.raises(OSError, match="down"), spanflow.step("outer"), spanflow.step("inner"):
-            raise OSError(110, "down")
+            raise OSError("down")  # noqa: EM101
         with spanflow.step("next"):
             pass
     assert flow.steps() == [
