@@ -147,7 +147,11 @@ def test_threads_of_a_pool(flow: Flow) -> None:
             call(f"m{number}")
         assert one.parent == "boss"
 
-    with spanflow.engagement("crowd", id="1"), spanflow.agent("boss"), ThreadPoolExecutor(8) as pool:
+    with (
+        spanflow.engagement("crowd", id="1"),
+        spanflow.agent("boss"),
+        ThreadPoolExecutor(8) as pool,
+    ):
         for done in [
             pool.submit(contextvars.copy_context().run, work, number) for number in range(40)
         ]:
@@ -169,9 +173,7 @@ def test_a_thread_that_is_handed_opentelemetrys_context_alone(flow: Flow) -> Non
         thread = threading.Thread(target=work, args=(context.get_current(),))
         thread.start()
         thread.join()
-    assert flow.sql("SELECT model, agent_name, step_name FROM llm_calls") == [
-        ("m", "planner", "a")
-    ]
+    assert flow.sql("SELECT model, agent_name, step_name FROM llm_calls") == [("m", "planner", "a")]
 
 
 def test_inside_a_node(flow: Flow) -> None:

@@ -93,7 +93,12 @@ def test_a_misspelt_number_is_told(flow: Flow) -> None:
 
 tokens = st.none() | st.integers(0, 10**6)
 spent = st.fixed_dictionaries(
-    {}, optional={"input_tokens": tokens, "output_tokens": tokens, "cost_usd": st.none() | st.integers(0, 9)}
+    {},
+    optional={
+        "input_tokens": tokens,
+        "output_tokens": tokens,
+        "cost_usd": st.none() | st.integers(0, 9),
+    },
 )
 
 
@@ -127,7 +132,10 @@ def test_sums_are_those_of_a_slow_sum(
             add([call.get("output_tokens") for call in calls]),
             add([total(call) for call in calls]),
             add([call.get("cost_usd") for call in calls]),
-            sum(call.get("input_tokens") is None and call.get("output_tokens") is None for call in calls),
+            sum(
+                call.get("input_tokens") is None and call.get("output_tokens") is None
+                for call in calls
+            ),
             sum(call.get("cost_usd") is None for call in calls),
         )
 
@@ -267,7 +275,16 @@ def test_what_was_said_is_kept_where_that_is_switched_on(
 
 @pytest.mark.parametrize(
     "payload",
-    ["text", [1, 2], b"\xff\0", object(), "\ud800", float("nan"), {1: {2: "x"}, None: 1}, {"a": {1}}],
+    [
+        "text",
+        [1, 2],
+        b"\xff\0",
+        object(),
+        "\ud800",
+        float("nan"),
+        {1: {2: "x"}, None: 1},
+        {"a": {1}},
+    ],
     ids=repr,
 )
 def test_any_payload_is_kept_as_text(

@@ -95,7 +95,7 @@ def test_the_same_id_again_is_the_next_turn(flow: Flow) -> None:
     ("given", "kept"),
     [
         ("エンゲージ🎌", "エンゲージ🎌"),
-        ("it's \"quoted\"; DROP TABLE", "it's \"quoted\"; DROP TABLE"),
+        ('it\'s "quoted"; DROP TABLE', 'it\'s "quoted"; DROP TABLE'),
         ("NUL\0inside", "NUL\ufffdinside"),
         (17, "17"),
     ],
@@ -344,9 +344,10 @@ def test_what_is_raised_goes_on_and_ends_the_turn(
     if outcome != "failed":
         assert marked == {"execute_tool t"}  # as every call that was cancelled
     if outcome == "failed":
-        assert flow.sql("SELECT error_type, error_message FROM steps") == [
-            ("ValueError", "boom détail")
-        ] * 2
+        assert (
+            flow.sql("SELECT error_type, error_message FROM steps")
+            == [("ValueError", "boom détail")] * 2
+        )
 
 
 def test_a_generator_that_is_closed_leaves(flow: Flow) -> None:

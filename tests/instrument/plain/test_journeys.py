@@ -89,9 +89,7 @@ both = pytest.mark.parametrize("run", [as_graph, as_plain], ids=["graph", "plain
 @both
 def test_two_steps_and_a_tool(flow: Flow, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(WORK, "greet", lambda: None)
-    monkeypatch.setitem(
-        WORK, "search", lambda: spanflow.tool_call("search_db", result={"hits": 3})
-    )
+    monkeypatch.setitem(WORK, "search", lambda: spanflow.tool_call("search_db", result={"hits": 3}))
     run("greet", "search", told={"tier": "pro", "spanflow_step_tools": {"search": ["search_db"]}})
     assert flow.sql(STEPS) == [
         ("greet", "completed", False, None, 0, 0, 0),

@@ -148,6 +148,6 @@ def test_metadata_of_any_kind(flow: Flow) -> None:
     assert "<object object at" in rows[0][0]
     assert rows[1] == (None,)
     assert guard.counts() == {"metadata": 1}
-    assert flow.sql(
-        "SELECT engagement_id FROM engagements WHERE metadata->>'1' = 'int'"
-    ) == [("1",)]
+    assert flow.sql("SELECT engagement_id FROM engagements WHERE metadata->>'1' = 'int'") == [
+        ("1",)
+    ]

@@ -135,11 +135,17 @@ def test_an_error_that_was_dealt_with(flow: Flow) -> None:
             raise TimeoutError("no answer from the desk")  # noqa: EM101, TRY301
         except TimeoutError as error:
             spanflow.error(error)
-    assert flow.sql("SELECT status, errors, dropped_at FROM engagements") == [("completed", 1, None)]
+    assert flow.sql("SELECT status, errors, dropped_at FROM engagements") == [
+        ("completed", 1, None)
+    ]
     assert flow.steps() == [("a", "completed")]
     name, payload = flow.sql("SELECT name, payload FROM events WHERE kind = 'error'")[0]
     told = json.loads(payload)
-    assert (name, told["message"], told["attempt"]) == ("TimeoutError", "no answer from the desk", 1)
+    assert (name, told["message"], told["attempt"]) == (
+        "TimeoutError",
+        "no answer from the desk",
+        1,
+    )
     assert "raise TimeoutError" in told["stack"]
     [step] = flow.named("step a")
     assert step.status.status_code.name == "UNSET"

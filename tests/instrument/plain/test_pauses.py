@@ -346,6 +346,25 @@ def test_a_pause_that_cannot_be_made_stops_nobody(
     assert flow.one("SELECT status FROM engagements") == "completed"
 
 
+def test_goals_of_an_engagement_hold_in_its_later_turns(flow: Flow) -> None:
+    with spanflow.engagement("booking", id="p16", goals=["paid"]), spanflow.step("confirm"):
+        spanflow.pause("approval")
+    with spanflow.resume("p16"), spanflow.step("look"):
+        spanflow.pause("approval")
+    with spanflow.engagement("booking", id="p16"), spanflow.step("paid"):
+        pass
+    assert flow.sql("SELECT status, goal FROM engagements") == [("completed", "paid")]
+    assert flow.sql("SELECT DISTINCT goals FROM turns") == [(["paid"],)]
+
+
+def test_another_process_is_told_the_goals_again(flow: Flow) -> None:
+    with spanflow.resume("elsewhere", name="booking", goals=["paid"]), spanflow.step("look"):
+        pass
+    assert flow.sql("SELECT name, status, dropped_at FROM engagements") == [
+        ("booking", "abandoned", "look")
+    ]
+
+
 def test_goals_are_judged_at_the_end_and_not_at_a_pause(flow_with: Callable[..., Flow]) -> None:
     flow = flow_with(goals=["paid"])
     ask("p15")

@@ -37,7 +37,9 @@ def test_three_of_them(flow: Flow) -> None:
         ("nightly.summaries", 2, 2_000, None),
         ("nightly.titles", 1, 7, 0.5),
     ]
-    assert flow.sql("SELECT step, reached, total_tokens FROM funnel(['intake'])") == [("intake", 1, 0)]
+    assert flow.sql("SELECT step, reached, total_tokens FROM funnel(['intake'])") == [
+        ("intake", 1, 0)
+    ]
     assert flow.sql("SELECT count(*), sum(llm_calls), sum(total_tokens) FROM engagements") == [
         (1, 0, 0)
     ]
@@ -54,7 +56,11 @@ def test_the_same_through_the_reader(flow: Flow) -> None:
     flow.sql("FROM meta")
     with spanflow.connect(flow.ledger) as ledger:
         [row] = ledger.usage_by("caller")
-        assert (row.key, row.total_tokens, row.calls_without_usage) == ("nightly.summaries", 1_000, 0)
+        assert (row.key, row.total_tokens, row.calls_without_usage) == (
+            "nightly.summaries",
+            1_000,
+            0,
+        )
         assert ledger.engagements() == []
 
 
@@ -63,9 +69,9 @@ def test_without_a_name_the_caller_is_the_function(flow: Flow) -> None:
     spanflow.llm_call("m", input_tokens=1)
     with spanflow.llm_call("m"):
         pass
-    assert {caller.rpartition(".")[2] for (caller,) in flow.sql("SELECT caller FROM llm_calls")} == {
-        "test_without_a_name_the_caller_is_the_function"
-    }
+    assert {
+        caller.rpartition(".")[2] for (caller,) in flow.sql("SELECT caller FROM llm_calls")
+    } == {"test_without_a_name_the_caller_is_the_function"}
 
 
 def test_what_else_is_worth_asking_for(flow: Flow) -> None:

@@ -67,9 +67,10 @@ def test_a_step_outside_everything_is_an_engagement_of_its_own(flow: Flow) -> No
         spanflow.log("inside")
     with spanflow.step("alone"):
         pass
-    assert flow.sql("SELECT name, status, turns, steps FROM engagements") == [
-        ("alone", "completed", 1, 1)
-    ] * 2
+    assert (
+        flow.sql("SELECT name, status, turns, steps FROM engagements")
+        == [("alone", "completed", 1, 1)] * 2
+    )
     assert flow.one("SELECT step_id FROM events WHERE kind = 'log'") == first.step_id
 
 
@@ -186,7 +187,9 @@ def test_settings_name_global_steps_and_goals_too(flow_with: Callable[..., Flow]
             pass
     with spanflow.engagement("x", id="2"), spanflow.step("look"):
         pass
-    assert flow.sql("SELECT engagement_id, status, goal, dropped_at FROM engagements ORDER BY 1") == [
+    assert flow.sql(
+        "SELECT engagement_id, status, goal, dropped_at FROM engagements ORDER BY 1"
+    ) == [
         ("1", "completed", "submitted", None),
         ("2", "abandoned", None, "look"),
     ]
@@ -309,9 +312,9 @@ def test_an_unknown_place_is_counted_and_nothing_else_changes(
     assert lost.step_id is None
     assert flow.sql("SELECT path, status FROM steps") == [("a", "completed")]
     assert flow.sql("SELECT name FROM events") == [("lands where the code is",)]
-    assert flow.sql("SELECT status, goal, total_tokens, waiting_ms, tool_calls FROM engagements") == [
-        ("completed", None, 0, 0, 0)
-    ]
+    assert flow.sql(
+        "SELECT status, goal, total_tokens, waiting_ms, tool_calls FROM engagements"
+    ) == [("completed", None, 0, 0, 0)]
     assert flow.sql("FROM llm_calls") == []
     sites = ["step", "log", "error", "extraction", "llm_call", "tool_call", "pause"]
     sites += ["goal", "gave_up"] if "engagement_id" in unknown else []

@@ -189,7 +189,10 @@ class LlmCallBlock(_CallBlock):
         from spanflow.capture.providers import provider_name
 
         provider = provider_name(self._provider) if self._provider else _UNKNOWN
-        return spans.inference(scope, context, provider=provider, model=clean(self._model))
+        call = spans.inference(scope, context, provider=provider, model=clean(self._model))
+        if not self._provider:
+            call.fields["provider"] = None  # the conventions want a word; a record has null
+        return call
 
     @guarded("api.llm_call")
     def set_usage(self, **usage: Any) -> None:
@@ -200,6 +203,8 @@ class LlmCallBlock(_CallBlock):
                 included), ``total_tokens``, ``cache_read_tokens``, ``cache_write_tokens``,
                 ``reasoning_tokens``, and ``cost_usd`` where the provider told it.
         """
+        if self._call is None and not self._is_over:
+            return  # nothing is captured here
         unknown = usage.keys() - _NUMBERS
         if unknown:
             told = ", ".join(sorted(unknown))
@@ -267,6 +272,9 @@ class LlmCallBlock(_CallBlock):
         usage = Usage.of(**self._usage)
         told: Any = call.invocation
         told.input_tokens, told.output_tokens = usage.input_tokens, usage.output_tokens
+        told.cache_read_input_tokens = usage.cache_read_tokens
+        told.cache_write_input_tokens = usage.cache_write_tokens
+        told.thinking_tokens = usage.reasoning_tokens
         call.end(usage, error, status=status)
 
 
