@@ -131,6 +131,11 @@ class OpenCall:
         """The OpenTelemetry context in which this call's own work belongs."""
         return self._context
 
+    @property
+    def is_answered_inside(self) -> bool:
+        """Whether a call made within this one has told what it spent."""
+        return self._inner is not None
+
     def note(self, kind: str, payload: dict[str, Any]) -> None:
         """Note something that happens while the call goes on, as an event of its span."""
         event = Event(kind, kind, time.time_ns(), payload)

@@ -78,6 +78,7 @@ class _CallBlock:
 
         from spanflow.capture import processor
         from spanflow.capture import scope as scopes
+        from spanflow.capture.call import enclosing
 
         scopes.clear_away()
         if scopes.current.get() is scopes.OFF:
@@ -89,7 +90,12 @@ class _CallBlock:
                 return None
         else:
             scope = scopes.standing()
-        context = scopes.context_in(scope) if scope is not None else otel_context.get_current()
+        around = enclosing()
+        if scope is None or (around is not None and around.scope is scope):
+            # Inside another call of ours, recording or not: else an unsampled one counts twice.
+            context = otel_context.get_current()
+        else:
+            context = scopes.context_in(scope)
         return self._opened(gate.spans(served), scope, context)
 
     def _opened(self, spans: CallSpans, scope: Scope | None, context: Context) -> OpenCall:
