@@ -25,7 +25,9 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     program = f"\nprint({BETWEEN!r}, end='', flush=True)\n".join(code for code, _ in BLOCKS)
     (folder / "page.py").write_text(program, "utf-8")
     plain = {
-        key: value for key, value in os.environ.items() if not key.startswith(("SPANFLOW_", "OTEL_"))
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("SPANFLOW_", "OTEL_"))
     }
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "page.py"],

@@ -49,7 +49,9 @@ SETUPS = {
 
 def run(folder: Path, code: str, *arguments: str) -> str:
     plain = {
-        key: value for key, value in os.environ.items() if not key.startswith(("SPANFLOW_", "OTEL_"))
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("SPANFLOW_", "OTEL_"))
     }
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *arguments],
