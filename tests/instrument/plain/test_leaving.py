@@ -200,6 +200,25 @@ def test_a_process_that_is_killed_inside(flow: Flow) -> None:
     ]
 
 
+LEFT_OPEN = """
+held = spanflow.llm_call("held")
+block = spanflow.engagement("open", id="open")
+block.__enter__()
+step = spanflow.step("never left")
+step.__enter__()
+spanflow.llm_call("m", input_tokens=1, output_tokens=1)
+"""
+
+
+def test_a_process_that_ends_inside(flow: Flow) -> None:
+    """What nobody closed is as if the process had died there, and nothing is said at exit."""
+    done = program(flow.ledger, LEFT_OPEN)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert flow.sql("SELECT engagement_id, status, dropped_at, total_tokens FROM engagements") == [
+        ("open", "interrupted", "never left", 2)
+    ]
+
+
 FORKS = """
 import os, sys
 with spanflow.engagement("parent", id="p"):
