@@ -284,7 +284,7 @@ def test_what_was_said_is_kept_where_that_is_switched_on(
         {1: {2: "x"}, None: 1},
         {"a": {1}},
     ],
-    ids=repr,
+    ids=["text", "list", "bytes", "object", "surrogate", "nan", "odd keys", "set"],
 )
 def test_any_payload_is_kept_as_text(
     flow: Flow, payload: Any, monkeypatch: pytest.MonkeyPatch
