@@ -166,6 +166,9 @@ def record_of(
         "service_name": _text(span.resource.attributes.get(semconv.SERVICE_NAME)),
     }
     _copy(attributes, _SHARED_FIELDS, record)
+    if scope == SCOPE_NAME and record.get("error_type"):
+        # util-genai writes the class with its module; our records name the class alone.
+        record["error_type"] = record["error_type"].rpartition(".")[2]
     if span.links:
         record["links"] = [
             {
@@ -195,6 +198,7 @@ def record_of(
     else:
         # Most spans tell none; an agent's tells what it believes its calls spent.
         record |= {"kind": "span", "name": clean(span.name), **usage_fields(told_usage(attributes))}
+        record["agent_name"] = _text(attributes.get(semconv.GEN_AI_AGENT_NAME))
     failed = span.status.status_code.name == "ERROR"
     status = attributes.get(semconv.CALL_STATUS)
     record["status"] = word(status) if status else "error" if failed else "ok"

@@ -16,10 +16,12 @@ from opentelemetry import trace
 from opentelemetry.context import create_key, get_value, set_value
 
 from spanflow import semconv
+from spanflow.capture import agents
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
+    from spanflow.capture.agents import Agent
     from spanflow.capture.frame import Frame
     from spanflow.capture.step import Step
     from spanflow.capture.turn import Turn
@@ -28,6 +30,7 @@ __all__ = [
     "OFF",
     "Inside",
     "Scope",
+    "clear_away",
     "context_in",
     "current",
     "find",
@@ -150,30 +153,68 @@ def standing() -> Scope | None:
 
 
 class Inside:
-    """Puts a scope and a context in place for a block of one task and takes both away again."""
+    """Puts a scope and a context in place for a block of one task and takes both away again.
 
-    __slots__ = ("_context", "_scope", "_tokens")
+    Blocks need not be left in the order of nesting, nor in the context they were entered in: two
+    generators may take turns, and one that is abandoned is closed elsewhere. What had to be left
+    standing is taken away as soon as that can be.
+    """
 
-    def __init__(self, scope: Scope | None, context: Context | None) -> None:
+    __slots__ = ("_agent", "_context", "_scope", "_tokens", "around", "has_left")
+
+    def __init__(
+        self, scope: Scope | None, context: Context | None, agent: Agent | None = None
+    ) -> None:
         self._scope = scope
         self._context = context
+        self._agent = agent
+        self.has_left = False
 
     def __enter__(self) -> None:
         """Put them in place."""
+        self.has_left = False
+        self.around = _innermost.get()
         self._tokens = (
+            _innermost.set(self),
             current.set(self._scope),
             otel_context.attach(self._context) if self._context is not None else None,
+            agents.current.set(self._agent) if self._agent is not None else None,
         )
 
     def __exit__(self, *_: object) -> None:
         """Put back what stood there."""
-        scope, context = self._tokens
+        self.has_left = True
+        inner = _innermost.get()
+        while inner is not None and inner is not self:
+            if not inner.has_left:
+                return
+            inner = inner.around
+        if self.take_away():
+            clear_away()
+
+    def take_away(self) -> bool:
+        """Put back what stood there before; False in another context than this was entered in."""
+        innermost, scope, context, agent = self._tokens
         try:
-            current.reset(scope)
-        except ValueError:
-            return  # left in another context than it was entered in: nothing of it stands here
+            _innermost.reset(innermost)
+        except (ValueError, RuntimeError):  # of another context, or taken away there
+            return False  # nothing of it stands here but what a copied context brought along
+        current.reset(scope)
         if context is not None:
             otel_context.detach(context)
+        if agent is not None:
+            agents.current.reset(agent)
+        return True
+
+
+def clear_away() -> None:
+    """Take away what blocks left standing here that were left out of order, or elsewhere."""
+    inside = _innermost.get()
+    while inside is not None and inside.has_left and inside.take_away():
+        inside = inside.around
+
+
+_innermost: ContextVar[Inside | None] = ContextVar("spanflow_inside", default=None)
 
 
 def _scope_of(span: trace.Span) -> Scope | None:

@@ -58,13 +58,14 @@ places: dict[UUID, Place] = {}
 def place_of(parent_run_id: UUID | None) -> Place | None:
     """Return where a run with this parent stands; None for a run outside every turn, call or scope.
 
-    The run-id map decides. Where it does not know the parent (a task that outlived its node,
-    callbacks of the user's own), the scope of the running code does.
+    The run-id map decides, but for blocks that an app opened inside what it names: LangChain knows
+    nothing of these. Where it does not know the parent (a task that outlived its node, callbacks of
+    the user's own), the scope of the running code does.
     """
     if parent_run_id is not None:
         known = places.get(parent_run_id)
         if known is not None:
-            return _inside(known)
+            return _deepest(known)
     scope = scopes.standing()
     if scope is None or scope.turn is None:
         return None
@@ -72,15 +73,28 @@ def place_of(parent_run_id: UUID | None) -> Place | None:
     return Place(scope, context)
 
 
-def _inside(place: Place) -> Place:
-    """Return the step of an agent of somebody else's that went to work there, if one did."""
-    around = place.scope
-    if around is None or around.turn is None or not around.turn.has_adopted:
-        return place
-    scope = scopes.here()
-    if scope is None or not scopes.is_deeper(scope, around):
-        return place
-    return Place(scope, scopes.context_in(scope), place.namespace)
+def _deepest(known: Place) -> Place:
+    """Return the place of the running code where an app put it elsewhere, or deeper, itself.
+
+    So does an agent of somebody else's that went to work there.
+    """
+    here, scope = scopes.here(), known.scope
+    if here is None or here.turn is None or scope is None or here is scope:
+        return known
+    step = here.step
+    if here.turn is not scope.turn:
+        is_told = step.superstep is None if step is not None else here.turn.is_plain
+        if here.turn.ended or not is_told:
+            return known
+    else:
+        while step is not scope.step:
+            if step is None or step.superstep is not None:  # a graph's own, which the map knows
+                return known
+            step = step.parent
+        if here.step is scope.step:
+            return known
+    place = here.step or here.turn
+    return Place(here, place.context, known.namespace)
 
 
 class CallHandler(BaseCallbackHandler):

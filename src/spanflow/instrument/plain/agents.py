@@ -13,10 +13,7 @@ from spanflow.instrument.plain.steps import OwnBlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from contextlib import AbstractContextManager
-    from contextvars import Token
 
-    from spanflow.capture.agents import Agent
     from spanflow.capture.runtime import Runtime
     from spanflow.capture.scope import Inside
     from spanflow.instrument.plain.spans import OpenSpan
@@ -24,28 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["AgentBlock", "TraceBlock", "agent"]
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
-
-
-class _Working:
-    """Puts an agent and its span in place for a block of one task and takes both away again."""
-
-    __slots__ = ("_agent", "_inside", "_token")
-
-    def __init__(self, agent: Agent, inside: Inside) -> None:
-        self._agent = agent
-        self._inside = inside
-
-    def __enter__(self) -> None:
-        from spanflow.capture import agents
-
-        self._inside.__enter__()
-        self._token: Token[Agent | None] = agents.current.set(self._agent)
-
-    def __exit__(self, *_: object) -> None:
-        from spanflow.capture import agents
-
-        agents.current.reset(self._token)
-        self._inside.__exit__()
 
 
 class AgentBlock(OwnBlock):
@@ -73,7 +48,7 @@ class AgentBlock(OwnBlock):
 
         return wrapped(function, lambda *_: AgentBlock(self.name, self._role))
 
-    def _open(self, runtime: Runtime) -> AbstractContextManager[None] | None:
+    def _open(self, runtime: Runtime) -> Inside | None:
         from opentelemetry import trace
 
         from spanflow import semconv
@@ -99,7 +74,7 @@ class AgentBlock(OwnBlock):
         self._span = OpenSpan(runtime, scope, around, title, kept, {"agent_name": name})
         agent = agents.Agent(name, scope.step.span_id if scope.step is not None else None)
         context = trace.set_span_in_context(self._span.span, agents.within(agent, around))
-        return _Working(agent, scopes.Inside(scope, context))
+        return scopes.Inside(scope, context, agent)
 
     def _close(self, error: BaseException | None) -> None:
         span, self._span = self._span, None

@@ -58,6 +58,9 @@ class Block:
         try:
             served = gate.runtime()
             if served is not None:
+                from spanflow.capture import scope as scopes
+
+                scopes.clear_away()
                 self._inside = self._open(served)
         except Exception as error:  # noqa: BLE001 - the fail-open boundary
             report(self.site, error)

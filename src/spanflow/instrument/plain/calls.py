@@ -6,10 +6,11 @@ are those of every other call.
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from spanflow.guard import guarded, report
+from spanflow.guard import diagnose, guarded, report
 from spanflow.instrument.endings import ending_of
 from spanflow.instrument.plain import gate
 from spanflow.instrument.plain.targets import named
@@ -35,6 +36,18 @@ __all__ = [
 
 _UNKNOWN: Final = "unknown"
 _STATUSES: Final = {"completed": "ok", "failed": "error", "left": "cancelled"}
+_NUMBERS: Final = frozenset(
+    {
+        "cache_read_tokens",
+        "cache_write_tokens",
+        "cost_usd",
+        "input_tokens",
+        "output_tokens",
+        "reasoning_tokens",
+        "total_tokens",
+    }
+)
+"""What a call's usage has; a name that is misspelt must not pass for a call without usage."""
 _NOT_GIVEN: Any = object()
 _NOWHERE: AbstractContextManager[None] = nullcontext()
 
@@ -45,12 +58,13 @@ class _CallBlock:
     What nobody enters has ended when nobody holds it any more.
     """
 
-    __slots__ = ("_call", "_entered")
+    __slots__ = ("_call", "_entered", "_is_over")
 
     site = "api.call"
 
     def __init__(self, step_id: str | None, engagement_id: str | None) -> None:
         self._call: OpenCall | None = None
+        self._is_over = False
         self._entered: AbstractContextManager[None] | None = None
         try:
             self._call = self._begun(step_id, engagement_id)
@@ -67,6 +81,7 @@ class _CallBlock:
         from spanflow.capture import scope as scopes
         from spanflow.capture.call import enclosing
 
+        scopes.clear_away()
         if scopes.current.get() is scopes.OFF:
             return None
         processor.attach(served)
@@ -106,6 +121,7 @@ class _CallBlock:
         call, self._call = self._call, None
         if call is None or call.ended:
             return
+        self._is_over = True
         try:
             ending = ending_of(error)
             status = None if error is None else _STATUSES.get(ending, ending)
@@ -150,8 +166,8 @@ class _CallBlock:
         self.__exit__(kind, error, trace)
 
     def __del__(self) -> None:
-        """End what nobody entered."""
-        if getattr(self, "_call", None) is not None:
+        """End what nobody entered, unless the interpreter has gone too far to write it down."""
+        if getattr(self, "_call", None) is not None and not sys.is_finalizing():
             self.end()
 
 
@@ -180,7 +196,10 @@ class LlmCallBlock(_CallBlock):
         from spanflow.capture.providers import provider_name
 
         provider = provider_name(self._provider) if self._provider else _UNKNOWN
-        return spans.inference(scope, context, provider=provider, model=clean(self._model))
+        call = spans.inference(scope, context, provider=provider, model=clean(self._model))
+        if not self._provider:
+            call.fields["provider"] = None  # the conventions want a word; a record has null
+        return call
 
     @guarded("api.llm_call")
     def set_usage(self, **usage: Any) -> None:
@@ -191,7 +210,15 @@ class LlmCallBlock(_CallBlock):
                 included), ``total_tokens``, ``cache_read_tokens``, ``cache_write_tokens``,
                 ``reasoning_tokens``, and ``cost_usd`` where the provider told it.
         """
-        self._usage |= usage
+        if self._call is None and not self._is_over:
+            return  # nothing is captured here
+        unknown = usage.keys() - _NUMBERS
+        if unknown:
+            told = ", ".join(sorted(unknown))
+            diagnose("usage.unknown", f"{told}: a call's usage has no such number; it is dropped")
+        if self._is_over and usage:
+            diagnose("usage.late", "usage told of a call that had ended is dropped")
+        self._usage |= {name: usage[name] for name in usage.keys() & _NUMBERS}
 
     @guarded("api.llm_call")
     def say_who_called(self, caller: str | None, metadata: Mapping[str, Any] | None) -> None:
@@ -252,6 +279,9 @@ class LlmCallBlock(_CallBlock):
         usage = Usage.of(**self._usage)
         told: Any = call.invocation
         told.input_tokens, told.output_tokens = usage.input_tokens, usage.output_tokens
+        told.cache_read_input_tokens = usage.cache_read_tokens
+        told.cache_write_input_tokens = usage.cache_write_tokens
+        told.thinking_tokens = usage.reasoning_tokens
         call.end(usage, error, status=status)
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from spanflow.guard import report
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,9 +40,15 @@ def close() -> None:
 
 
 def runtime() -> Runtime | None:
-    """Return the process's runtime; None where nothing is captured."""
+    """Return the process's runtime; None where nothing is captured. It never raises."""
     give = _gate.give
-    return give() if give is not None else None
+    if give is None:
+        return None
+    try:
+        return give()
+    except Exception as error:  # noqa: BLE001 - the state of the file system, say
+        report("api.gate", error)
+        return None
 
 
 def spans(served: Runtime) -> CallSpans:

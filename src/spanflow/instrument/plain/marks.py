@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any, cast
 
-from spanflow.guard import guarded
+from spanflow.guard import diagnose, guarded
 from spanflow.instrument.plain import gate
 from spanflow.instrument.plain.targets import scope_for
 
@@ -162,6 +162,7 @@ def extraction(  # noqa: PLR0913 - what an extraction is, by name
 
     limit = served.payload_bytes
     name, shape = _schema_of(schema)
+    name = clean(name)
     # Each part is cut by itself: whether it was valid is told however large the values are.
     payload: dict[str, Any] = {
         "schema": clean(name),
@@ -194,13 +195,17 @@ def _add(  # noqa: PLR0913, PLR0917 - called in this module alone
     (scope.step or scope.turn).add_event(Event(kind, clean(name), time.time_ns(), payload))
 
 
-def _schema_of(schema: Any) -> tuple[str, Any]:
+def _schema_of(schema: Any) -> tuple[object, Any]:
     """Return a schema's name, and the schema itself where it is more than a name."""
     if isinstance(schema, str):
         return schema, None
     if isinstance(schema, dict):
         told = cast("dict[str, Any]", schema)
-        return str(told.get("title") or "object"), told
-    describe = getattr(schema, "model_json_schema", None)
+        return told.get("title") or "object", told
     name = getattr(schema, "__name__", None) or type(schema).__name__
-    return str(name), describe() if callable(describe) else None
+    describe = getattr(schema, "model_json_schema", None)
+    try:
+        return name, describe() if callable(describe) else None
+    except Exception as error:  # noqa: BLE001 - a type that JSON has no schema for
+        diagnose("api.extraction", f"{name} has no JSON schema: {type(error).__name__}")
+        return name, None

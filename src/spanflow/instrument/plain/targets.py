@@ -50,7 +50,9 @@ def named(function: str, step_id: str | None, engagement_id: str | None) -> Scop
     around = scopes.live()
     here = around.turn if around is not None else None
     # The running turn first, then the newest.
-    for turn in [*([here] if here is not None else []), *reversed(list(scopes.turns.values()))]:
+    # A list made at once: other threads begin turns meanwhile.
+    begun = [turn for ref in scopes.turns.valuerefs() if (turn := ref()) is not None]
+    for turn in [*([here] if here is not None else []), *reversed(begun)]:
         if turn.ended or (wanted is not None and turn.identity.engagement_id != wanted):
             continue
         if step_id is None:
