@@ -131,6 +131,15 @@ class OpenCall:
         """The OpenTelemetry context in which this call's own work belongs."""
         return self._context
 
+    @property
+    def calls_inside(self) -> int:
+        """How many calls made within this one, and ended by now, told what they spent."""
+        owner = (self.scope.step or self.scope.turn) if self.scope is not None else None
+        found = owner.calls.told_within(self.span_id, self.started_ns) if owner is not None else 0
+        if self._inner is not None:
+            found += self._inner.llm_calls - self._inner.calls_without_usage
+        return found
+
     def note(self, kind: str, payload: dict[str, Any]) -> None:
         """Note something that happens while the call goes on, as an event of its span."""
         event = Event(kind, kind, time.time_ns(), payload)

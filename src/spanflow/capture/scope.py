@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "OFF",
     "Inside",
+    "Piecewise",
     "Scope",
     "clear_away",
     "context_in",
@@ -199,6 +200,48 @@ class Inside:
         if agent is not None:
             agents.current.reset(agent)
         return True
+
+    def piecewise(self) -> Piecewise:
+        """Return the same for code that stops again and again and goes on."""
+        context = self._context if self._context is not None else otel_context.get_current()
+        return Piecewise(self._scope, context, self._agent)
+
+
+class Piecewise(Inside):
+    """Puts in place what a generator's own code stands in, while it makes a piece and not between.
+
+    What its code has entered and not left yet, a block or a span, is back in place with the next
+    piece.
+    """
+
+    __slots__ = ("_agent_around", "_kept")
+
+    def __init__(self, scope: Scope | None, context: Context, agent: Agent | None = None) -> None:
+        super().__init__(scope, context, agent)
+        self._kept: tuple[Inside | None, Scope | None, Context, Agent | None] | None = None
+
+    def __enter__(self) -> None:
+        """Put in place what stood at the end of the piece before."""
+        self._agent_around = agents.current.get()
+        super().__enter__()
+        kept = self._kept
+        if kept is not None:
+            innermost, scope, context, agent = kept
+            _innermost.set(innermost)
+            current.set(scope)
+            otel_context.attach(context)  # never detached: the tokens of __enter__ go further back
+            agents.current.set(agent)
+
+    def __exit__(self, *_: object) -> None:
+        """Put back what stood around, and remember what stands inside."""
+        self._kept = (
+            _innermost.get(),
+            current.get(),
+            otel_context.get_current(),
+            agents.current.get(),
+        )
+        if self.take_away():
+            agents.current.set(self._agent_around)
 
 
 def clear_away() -> None:

@@ -122,10 +122,26 @@ class _CallBlock:
         except Exception as problem:  # noqa: BLE001 - the fail-open boundary
             report(self.site, problem)
 
-    def chunk(self) -> None:
-        """Note a piece of a streamed answer."""
+    @property
+    def captures_content(self) -> bool:
+        """Whether what was said is kept."""
+        return self._call is not None and self._call.captures_content
+
+    def took(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Hear what the function was called with that this call stands around."""
+
+    def saw(self, piece: Any) -> None:
+        """Hear a piece of what that function streams."""
+
+    def gave(self, result: Any) -> None:
+        """Hear what that function returned."""
+
+    @guarded("api.call")
+    def streamed(self, attributes: Mapping[str, Any]) -> None:
+        """Hear how the function streamed, before the call ends."""
         if self._call is not None:
-            self._call.first_token()
+            self._call.invocation.attributes.update(attributes)
+            self._call.fields.setdefault("attributes", {}).update(attributes)
 
     def __enter__(self) -> Self:
         """Make the call what the running code belongs to."""
@@ -190,6 +206,17 @@ class LlmCallBlock(_CallBlock):
 
         provider = provider_name(self._provider) if self._provider else _UNKNOWN
         return spans.inference(scope, context, provider=provider, model=clean(self._model))
+
+    @property
+    def calls_inside(self) -> int:
+        """How many calls made within this one told what they spent, so far."""
+        return self._call.calls_inside if self._call is not None else 0
+
+    @guarded("api.llm_call")
+    def first_token(self) -> None:
+        """Note a piece of a streamed answer; the first one is timed."""
+        if self._call is not None:
+            self._call.first_token()
 
     @guarded("api.llm_call")
     def set_usage(self, **usage: Any) -> None:
@@ -267,6 +294,9 @@ class LlmCallBlock(_CallBlock):
         usage = Usage.of(**self._usage)
         told: Any = call.invocation
         told.input_tokens, told.output_tokens = usage.input_tokens, usage.output_tokens
+        told.cache_read_input_tokens = usage.cache_read_tokens
+        told.cache_write_input_tokens = usage.cache_write_tokens
+        told.thinking_tokens = usage.reasoning_tokens
         call.end(usage, error, status=status)
 
 
