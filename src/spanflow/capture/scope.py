@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OFF",
+    "OPEN_CALL",
     "Inside",
     "Piecewise",
     "Scope",
@@ -42,6 +43,9 @@ __all__ = [
     "turns",
     "within",
 ]
+
+OPEN_CALL = create_key("spanflow-call")
+"""Under which the OpenTelemetry context has the innermost call of ours that is going on."""
 
 _HANDED_ON = create_key("spanflow-scope")
 
@@ -79,9 +83,17 @@ def nearest(scope: Scope, fallback: Context) -> Context:
 
     The ambient span is only believed where it is going on inside the same step (or, outside all
     steps, in the same turn): a span of the user's that our processor saw start there, a call of
-    ours in its fence, an agent.
+    ours in its fence, an agent. A call of ours is believed even where its span does not record.
     """
     ambient = otel_context.get_current()
+    call: Any = get_value(OPEN_CALL, ambient)
+    if (
+        call is not None
+        and not call.ended
+        and call.scope is not None
+        and (call.scope.turn, call.scope.step) == (scope.turn, scope.step)
+    ):
+        return ambient
     span = trace.get_current_span(ambient)
     attributes = getattr(span, "attributes", None)
     if (

@@ -26,9 +26,7 @@ _GEMINI: Final = {
     "cached": ("cached_content_token_count", "cachedContentTokenCount"),
     "total": ("total_token_count", "totalTokenCount"),
 }
-_OBJECTS: Final = frozenset(
-    {"chat.completion", "chat.completion.chunk", "response", "text_completion"}
-)
+_OBJECTS: Final = ("chat.completion", "chat.completion.chunk", "response", "text_completion")
 """What OpenAI calls its answers, and their pieces."""
 
 
