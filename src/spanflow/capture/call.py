@@ -239,13 +239,18 @@ class OpenCall:
             self.invocation.fail(Error(message[:LONGEST_STATUS], clean(fq_exception_type(error))))
         else:
             self.invocation.stop()
-        if self._outer is not None:
+        outer = self._outer
+        if outer is not None and not outer.ended:
             # One call, seen from further inside: its span and its record are the outer one's.
             if usage is not None:
                 provider = self.fields.get("provider")
                 told = provider if provider != UNKNOWN_PROVIDER else None
-                self._outer.answered_inside(usage, told, self.fields.get("model"))
+                outer.answered_inside(usage, told, self.fields.get("model"))
             return
+        if outer is not None:
+            # It outlived the outer one, which nobody can tell any more: a call beside it.
+            self.span_id = span_ids(trace.INVALID_SPAN)[1]
+            self.parent_span_id = outer.parent_span_id
         ended_ns = getattr(self.invocation.span, "end_time", None) or time.time_ns()
         self._count(usage, ended_ns)
         self._write(usage, status, error_type, message, ended_ns)

@@ -36,6 +36,8 @@ __all__ = [
     "context_in",
     "current",
     "find",
+    "hand_on",
+    "handed_on",
     "here",
     "live",
     "nearest",
@@ -66,6 +68,9 @@ OFF = Scope(None, None, None)
 
 current: ContextVar[Scope | None] = ContextVar("spanflow_scope", default=None)
 
+_given: ContextVar[tuple[Scope, Context] | None] = ContextVar("spanflow_given", default=None)
+"""What a thread was given as it was started."""
+
 turns: weakref.WeakValueDictionary[str, Turn] = weakref.WeakValueDictionary()
 """The turns that are open now, by span id in hex; weak, so that nothing can pile up here."""
 
@@ -78,33 +83,50 @@ def find(turn_id: object, step_id: object) -> Turn | Step | None:
     return turn.steps.get(step_id, turn)
 
 
+def hand_on(scope: Scope, context: Context) -> None:
+    """Let the thread that begins here stand in `scope` until that turn ends.
+
+    Args:
+        scope: Where it was started.
+        context: The context that it was started in; it is not put in place.
+    """
+    current.set(scope)
+    _given.set((scope, context))
+
+
 def nearest(scope: Scope, fallback: Context) -> Context:
     """Return the context that work of `scope` starts in: the ambient one, else `fallback`.
 
     The ambient span is only believed where it is going on inside the same step (or, outside all
     steps, in the same turn): a span of the user's that our processor saw start there, a call of
-    ours in its fence, an agent. A call of ours is believed even where its span does not record.
+    ours in its fence, an agent. A thread has the context that it was started in for one.
     """
     ambient = otel_context.get_current()
-    call: Any = get_value(OPEN_CALL, ambient)
+    if _is_going_on(ambient, scope):
+        return ambient
+    given = _given.get()
+    return given[1] if given is not None and _is_going_on(given[1], scope) else fallback
+
+
+def _is_going_on(context: Context, scope: Scope) -> bool:
+    """Whether what is current in `context` goes on in the same step, as far as that is known."""
+    call: Any = get_value(OPEN_CALL, context)
     if (
         call is not None
         and not call.ended
         and call.scope is not None
         and (call.scope.turn, call.scope.step) == (scope.turn, scope.step)
     ):
-        return ambient
-    span = trace.get_current_span(ambient)
+        return True  # whether or not its span records
+    span = trace.get_current_span(context)
     attributes = getattr(span, "attributes", None)
-    if (
+    return bool(
         attributes
         and scope.turn is not None
         and span.is_recording()
         and attributes.get(semconv.TURN_ID) == scope.turn.span_id
         and attributes.get(semconv.STEP_ID) == (scope.step.span_id if scope.step else None)
-    ):
-        return ambient
-    return fallback
+    )
 
 
 def context_in(scope: Scope) -> Context:
@@ -118,6 +140,12 @@ def within(scope: Scope, context: Context) -> Context:
     return set_value(_HANDED_ON, scope, context)
 
 
+def handed_on() -> Scope | None:
+    """Return the scope in the OpenTelemetry context, which may be all that a thread was given."""
+    found = get_value(_HANDED_ON)
+    return found if isinstance(found, Scope) else None
+
+
 def here() -> Scope | None:
     """Return the scope of the running code, whether its turn goes on or not.
 
@@ -125,9 +153,19 @@ def here() -> Scope | None:
     it names. A span of somebody else's that is a step stands deeper than the scope around it.
     """
     scope = current.get()
+    if scope is not None and scope.turn is not None and scope.turn.ended:
+        given = _given.get()
+        if given is not None and given[0] is scope:
+            # A thread that outlives the turn it was started in serves whoever comes next.
+            _given.set(None)
+            current.set(None)
+            agents.current.set(None)
+            scope = None
     if scope is None:
-        found = get_value(_HANDED_ON)
-        return found if isinstance(found, Scope) else _scope_of(trace.get_current_span())
+        found = handed_on()
+        if found is None or (found.turn is not None and found.turn.ended):
+            return _scope_of(trace.get_current_span())
+        return found
     turn = scope.turn
     if turn is not None and turn.has_adopted:
         inner = _scope_of(trace.get_current_span())

@@ -68,7 +68,7 @@ def at_the_top(value: int) -> int:
     return value * 2
 
 
-class Callable_:
+class CallableObject:
     """Can be called."""
 
     def __call__(self, value: int) -> int:
@@ -208,10 +208,10 @@ async def test_whatever_else_can_be_called(flow: Flow, decorate: Any) -> None:
     half_later = decorate(functools.partial(coroutine, 1))
     assert inspect.iscoroutinefunction(half_later)
     assert await half_later(2) == (1, (2,), "one")
-    assert decorate(Callable_())(1) == 2
+    assert decorate(CallableObject())(1) == 2
     assert await decorate(CallableLater())(1) == 2
     assert decorate(lambda x: x + 1)(1) == 2
-    assert await decorate(lambda x: coroutine(x))(1) == (1, (), "one")
+    assert await decorate(lambda x: coroutine(x, 2))(1) == (1, (2,), "one")
     assert decorate(len)("abc") == 3
     assert decorate({}.get)("none") is None
     assert decorate(decorate(plain))(1) == (1, (), "one")
@@ -220,17 +220,17 @@ async def test_whatever_else_can_be_called(flow: Flow, decorate: Any) -> None:
 async def test_they_are_called_what_they_wrap(flow: Flow) -> None:
     with spanflow.engagement("e"):
         spanflow.step(functools.partial(functools.partial(plain, 1), 2))()
-        spanflow.tool(Callable_())(1)
+        spanflow.tool(CallableObject())(1)
         spanflow.tool("search")(plain)(1)
         spanflow.trace("parse")(plain)(1)
-        await spanflow.retrieval(lambda q: coroutine(q))(1)
+        await spanflow.retrieval(lambda q: coroutine(q, 2))(1)
         spanflow.agent("planner", role="planner")(plain)(1)
     assert flow.tree() == [
         [
             "invoke_workflow e",
             [
                 "step plain",
-                "execute_tool Callable_",
+                "execute_tool CallableObject",
                 "execute_tool search",
                 "parse",
                 "retrieval <lambda>",
@@ -240,7 +240,7 @@ async def test_they_are_called_what_they_wrap(flow: Flow) -> None:
     ]
 
 
-@pytest.mark.parametrize("what", [Callable_, property(plain), 5, None])
+@pytest.mark.parametrize("what", [CallableObject, property(plain), 5, None])
 def test_what_is_no_function_is_refused(what: Any) -> None:
     for decorate in EVERY.values():
         with pytest.raises(TypeError, match="stands on functions and methods"):

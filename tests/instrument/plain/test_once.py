@@ -8,7 +8,6 @@ import pytest
 from completions import ASKED, answer, ask, litellm, reset
 from graphs import llm as model_of
 from opentelemetry import trace
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import spanflow
 
@@ -24,15 +23,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # LiteLLM's own
 def _as_it_was() -> Iterator[None]:
     yield
     reset()
-
-
-@pytest.fixture(params=[True, False], ids=["sampled", "unsampled"])
-def sampled(request: pytest.FixtureRequest, flow: Flow, monkeypatch: pytest.MonkeyPatch) -> bool:
-    if not request.param:
-        monkeypatch.setattr(trace.get_tracer_provider(), "sampler", ALWAYS_OFF)
-        spanflow.uninstrument()
-        spanflow.configure(ledger=flow.ledger, ingest="off")
-    return request.param
 
 
 def totals(flow: Flow) -> Any:

@@ -1,4 +1,4 @@
-"""Decorated generators: the bare generator's behaviour, counted pieces, and an end in every case."""
+"""Decorated generators: as the bare one, pieces counted, and an end in every case."""
 
 from __future__ import annotations
 
