@@ -183,6 +183,7 @@ def test_tokens_count_once_across_threads(flow: Flow, sampled: bool, pool: Any) 
         spanflow.llm(model="m")(lambda: pool.submit(inner).result())()
         spanflow.llm(model="m")(by_thread)()
     assert flow.sql("SELECT total_tokens, llm_calls FROM engagements") == [(60, 2)]
+    assert flow.one("SELECT sum(total_tokens) FROM llm_calls WHERE counted") == 60
 
 
 def test_a_worker_that_outlives_its_turn_does_not_go_on_believing_in_it(flow: Flow) -> None:
