@@ -29,7 +29,7 @@ def test_every_public_name_is_documented(name: str) -> None:
     doc = inspect.getdoc(public)
     assert doc
     assert doc.splitlines()[0].rstrip().endswith((".", ":"))
-    assert public.__name__ == name
+    assert public.__name__.rpartition(".")[2] == name  # one of them is a module as well
     if inspect.isclass(public):
         for method, function in inspect.getmembers(public, inspect.isfunction):
             if not method.startswith("_") and function.__module__.startswith("spanflow"):

@@ -17,14 +17,17 @@ if TYPE_CHECKING:
         PauseInGraphError,
         SpanflowError,
     )
+    from spanflow.extraction import ExtractionModule
     from spanflow.instrument.plain.agents import agent
     from spanflow.instrument.plain.calls import llm_call, record_llm_usage, tool_call
     from spanflow.instrument.plain.engagements import engagement, pause, resume
     from spanflow.instrument.plain.functions import llm, retrieval, tool, trace
-    from spanflow.instrument.plain.marks import error, extraction, gave_up, goal, log
+    from spanflow.instrument.plain.marks import error, gave_up, goal, log
     from spanflow.instrument.plain.steps import step
     from spanflow.query.journeys import Ledger, connect
     from spanflow.setup import configure, flush, shutdown, uninstrument
+
+    extraction: ExtractionModule  # the module and the function in one
 
 try:
     __version__ = version("spanflow")
@@ -74,7 +77,7 @@ _HOMES = {
     "connect": "spanflow.query.journeys",
     "engagement": "spanflow.instrument.plain.engagements",
     "error": "spanflow.instrument.plain.marks",
-    "extraction": "spanflow.instrument.plain.marks",
+    "extraction": "spanflow.extraction",
     "flush": "spanflow.setup",
     "gave_up": "spanflow.instrument.plain.marks",
     "goal": "spanflow.instrument.plain.marks",

@@ -4,7 +4,7 @@ Telemetry never raises into a user's run. What is here is raised where a person 
 in code or on the command line and can mend it::
 
     SpanflowError
-    ├── ConfigurationError (also a ValueError)   a wrong value given to configure()
+    ├── ConfigurationError (also a ValueError)   a wrong value given in code
     ├── PauseInGraphError (also a RuntimeError)  pause() called where only interrupt() can pause
     └── LedgerError                              a ledger that cannot be read or written as asked
         └── LedgerNotFoundError                  there is no ledger at that path
@@ -26,7 +26,7 @@ class SpanflowError(Exception):
 
 
 class ConfigurationError(SpanflowError, ValueError):
-    """A value given to ``configure()`` is wrong; the message names the variable and the fix."""
+    """A value given to ``configure()`` or an ``Extractor`` is wrong; the message names the fix."""
 
 
 class LedgerError(SpanflowError):

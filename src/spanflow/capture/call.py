@@ -155,6 +155,11 @@ class OpenCall:
             found += self._inner.llm_calls - self._inner.calls_without_usage
         return found
 
+    @property
+    def is_answered_inside(self) -> bool:
+        """Whether a call made within this one has told what it spent."""
+        return self._inner is not None
+
     def note(self, kind: str, payload: dict[str, Any]) -> None:
         """Note something that happens while the call goes on, as an event of its span."""
         event = Event(kind, kind, time.time_ns(), payload)

@@ -76,6 +76,10 @@ class Causes:
         """Return the step of this key, if it began in the superstep that is going on."""
         return self._begun.get(key)
 
+    def last(self) -> tuple[Cause, ...]:
+        """Return the steps of the superstep that is going on, or was the last."""
+        return tuple(self._begun.values())
+
     def is_waiting(self, channel: str, path: str) -> bool:
         """Tell whether a step of this path wrote to a channel that has waited since."""
         waiting = self._waiting.get(channel) if self._waiting else None

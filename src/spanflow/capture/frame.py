@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from spanflow.capture.causes import Cause
     from spanflow.capture.identity import GraphShape
+    from spanflow.capture.order import Order
     from spanflow.capture.runtime import Runtime
     from spanflow.capture.turn import Turn
 
@@ -44,6 +45,7 @@ class Frame:
         "context",
         "ended",
         "finished",
+        "on_thread",
         "open",
         "parent_step",
         "paused",
@@ -69,6 +71,7 @@ class Frame:
         self.runs: set[Any] = set()
         self.causes = Causes()
         self.agent_name = shape.agent or _agent_around(shape, parent_step)
+        self.on_thread = False
         self.paused = False
         self.finished = False
         self.ended = False
@@ -126,6 +129,7 @@ class Frame:
                 return again
             if superstep is not None:
                 self._settle(before=superstep)
+                causes = causes or self._led_to(superstep)
             step = Step(
                 self,
                 clean(name),
@@ -139,11 +143,16 @@ class Frame:
                 is_global=is_global,
                 context=context,
             )
-            self.causes.begin(step)
+            if superstep is not None:
+                self.causes.begin(step)
             self.open[key] = step
             self.turn.note_start(step)
         step.announce()
         return step
+
+    def _led_to(self, superstep: int) -> tuple[Cause, ...]:  # noqa: ARG002 - a graph's own question
+        """Return what a step follows that its own graph knows no cause of."""
+        return ()
 
     def _settle(self, before: int | None = None) -> None:
         """End the steps whose last attempt failed and that nobody took up again."""
@@ -160,15 +169,27 @@ class Frame:
 class Nested(Frame):
     """A graph that runs inside a step: a span of its own, no new turn."""
 
-    __slots__ = ()
+    __slots__ = ("_first", "_follows", "_order")
 
-    def __init__(self, runtime: Runtime, shape: GraphShape, where: scopes.Scope) -> None:
+    def __init__(
+        self, runtime: Runtime, shape: GraphShape, where: scopes.Scope, *, on_thread: bool = False
+    ) -> None:
         turn, step = where.turn, where.step
         if turn is None or where.frame is None:
             msg = "a nested graph needs a live turn"
             raise ValueError(msg)
         super().__init__(runtime, shape, step)
         self.turn = turn
+        self.on_thread = on_thread or turn.on_thread
+        turn.goes_on()
+        # In plain code a graph follows what came before it, as a step would.
+        self._order: Order | None = None
+        self._follows: tuple[Cause, ...] = ()
+        self._first: int | None = None
+        with turn.lock:
+            if turn.is_plain or turn.orders:
+                self._order = turn.order_below(step)
+                self._follows = self._order.begin()
         outer = step or where.frame
         attributes: dict[str, AttributeValue] = {
             **turn.identity_attributes,
@@ -205,6 +226,11 @@ class Nested(Frame):
                 return
             self.ended = True
             self._close_steps("cancelled", None)
+            if self._order is not None:
+                self._order.stands(self.causes.last())
+                self._order.end()
+            if outcome == "paused":
+                self.turn.waits_inside()
         ended_ns = time.time_ns()
         fields: dict[str, Any] = {"phase": "end", "ended_ns": ended_ns, "status": outcome}
         self.span.set_attribute(semconv.TURN_OUTCOME, outcome)
@@ -215,6 +241,11 @@ class Nested(Frame):
             self.span.set_status(Status(StatusCode.ERROR, text[:LONGEST_STATUS]))
         self.span.end(ended_ns)
         self.runtime.record({**self.base, **fields})
+
+    def _led_to(self, superstep: int) -> tuple[Cause, ...]:
+        if self._first is None:
+            self._first = superstep
+        return self._follows if superstep == self._first else ()
 
 
 def _agent_around(shape: GraphShape, step: Step | None) -> str | None:

@@ -171,14 +171,14 @@ class Step:
         cached: bool,
     ) -> dict[str, Any]:
         """Add to `attributes` what is not said of every step; return it as a record has it."""
-        turn, parent = self.frame.turn, self.parent
+        parent = self.parent
         told: dict[str, Any] = {}
         # What is not said is left out. No loop: this runs at every step.
         if self.superstep is not None:
             told["superstep"] = attributes[semconv.STEP_SUPERSTEP] = self.superstep
         if parent is not None:
             told["parent_step_id"] = attributes[semconv.STEP_PARENT_ID] = parent.span_id
-        if turn.identity.on_thread:
+        if self.frame.on_thread:
             told["execution_id"] = attributes[semconv.STEP_EXECUTION_ID] = execution_id(self.key)
         if self.is_global:
             told["is_global"] = attributes[semconv.STEP_IS_GLOBAL] = True
@@ -268,6 +268,7 @@ class Step:
             if self.frame.open.get(self.key) is not self:
                 return
             del self.frame.open[self.key]
+            turn.orders.pop(self.span_id, None)
             if status is not None and not self.parked:
                 self.status = status
                 self.error = error

@@ -5,6 +5,7 @@ This module knows OpenTelemetry and no framework; what happens in the graph it i
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from spanflow import semconv
 from spanflow.capture import scope as scopes
 from spanflow.capture.events import LONGEST_STATUS, Event, Events, error_event, told_by
 from spanflow.capture.frame import Frame
+from spanflow.capture.order import Order
 from spanflow.capture.payload import fitted
 from spanflow.capture.runtime import span_ids
 from spanflow.capture.usage import CallLog, usage_attributes
@@ -57,6 +59,7 @@ class Turn(Frame):
         "identity_fields",
         "last_started",
         "lock",
+        "orders",
         "steps",
         "totals",
         "visits",
@@ -77,6 +80,7 @@ class Turn(Frame):
         self.goals_reached: list[str] = []
         self.visits: dict[str, int] = {}
         self.steps: dict[str, Step] = {}
+        self.orders: dict[str | None, Order] = {}
         self.calls = CallLog()
         self.totals = Totals()
         self.events = Events()
@@ -98,6 +102,7 @@ class Turn(Frame):
         self.scope = scopes.Scope(self, self, None)
         self.context = scopes.within(self.scope, self.context)
         self.has_adopted = False
+        self.on_thread = identity.on_thread
         self.identity_fields: dict[str, Any] = {
             "source": "capture",
             "engagement_id": identity.engagement_id,
@@ -187,8 +192,60 @@ class Turn(Frame):
             }
         )
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether its steps are not those of a graph that a framework runs."""
+        return self.shape.version is None
+
+    def order_below(self, step: Step | None) -> Order:
+        """Return how the steps of plain code follow each other inside a step, or at the top."""
+        return self.orders.setdefault(step.span_id if step is not None else None, Order())
+
+    def goes_on(self) -> None:
+        """Take into account that something begins: a plain turn waits no more."""
+        if self.is_plain:
+            self.paused = False
+
+    def waits_inside(self) -> None:
+        """Take into account that a graph that ran in this turn has paused.
+
+        A graph's own turn learns of it in its steps. A plain turn that ends so has paused as well.
+        """
+        if self.is_plain:
+            self.paused = True
+
+    def continues(
+        self, kind: str | None, answers: tuple[str, ...], resolution: str | None, thread: str
+    ) -> None:
+        """Learn from a graph inside a plain turn that it runs on a thread, and goes on with it.
+
+        Args:
+            kind: How the turn began, where the graph knows better; else None.
+            answers: The ids of the interrupts that are answered.
+            resolution: What the app calls its answer.
+            thread: The conversation.
+        """
+        who = self.identity
+        told: dict[str, Any] = {"on_thread": True}
+        if who.conversation_id is None:
+            told["conversation_id"] = thread
+        if kind is not None:
+            told |= {"kind": kind, "answers": answers, "resolution": resolution}
+        self.identity = who = dataclasses.replace(who, **told)
+        self.on_thread = True
+        self.base |= {
+            "on_thread": True,
+            "conversation_id": who.conversation_id,
+            "turn_kind": who.kind,
+            "answers": who.answers or None,
+            "resolution": who.resolution,
+        }
+        self.span.set_attributes(self._start_attributes())
+
     def note_start(self, step: Step) -> None:
         """Take a new step into account: visits, the last step started, a switch of intent."""
+        if step.frame is self:
+            self.goes_on()
         if step.is_global:
             self.add_event(
                 Event(

@@ -129,7 +129,7 @@ def _note_writes(loop: Any, frame: Frame, written: Written, sent: dict[int, list
 
 def _ended_earlier(frame: Frame, task: Any) -> Cause | None:
     """Return the cause that a task is whose writes were kept from an earlier turn."""
-    if task.name == START or not frame.turn.identity.on_thread:
+    if task.name == START or not frame.on_thread:
         return None
     return execution_id(_key(task)), None, frame.path_of(clean(task.name))
 

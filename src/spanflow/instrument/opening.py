@@ -148,8 +148,7 @@ class Opening:
         thread = self._configurable.get("thread_id")
         if self._nested is not None or not self.enabled or thread is None:
             return None
-        own = self._graph.checkpointer
-        saver = self._configurable.get(_CHECKPOINTER, own) if own is not False else None
+        saver = self._checkpointer()
         if not isinstance(saver, BaseCheckpointSaver):
             return None
         self._saver = saver
@@ -165,6 +164,17 @@ class Opening:
         where = {"thread_id": self._thread, "checkpoint_ns": self._namespace}
         return lineages.search(self._thread, where, checkpoint)
 
+    def _checkpointer(self) -> Any:
+        own = self._graph.checkpointer
+        return self._configurable.get(_CHECKPOINTER, own) if own is not False else None
+
+    def _own_thread(self, where: scopes.Scope) -> object | None:
+        """Return the thread that a graph inside a plain turn runs on, where it has checkpoints."""
+        if where.turn is None or not where.turn.is_plain:
+            return None
+        kept = isinstance(self._checkpointer(), BaseCheckpointSaver)
+        return self._configurable.get("thread_id") if kept else None
+
     def open(self, lineage: Lineage | None) -> Nested | Turn | None:
         """Open the turn (inside a live step, the nested graph) and complete the copied config.
 
@@ -176,7 +186,18 @@ class Opening:
         shape = shape_of(self._graph)
         if self._nested is not None:
             self._tell_own_thread(self._nested)
-            return Nested(self._runtime, shape, self._nested)
+            thread = self._own_thread(self._nested)
+            nested = Nested(self._runtime, shape, self._nested, on_thread=thread is not None)
+            if thread is not None and nested.turn.is_plain:
+                # Without input a run goes on where the last one stopped.
+                goes_on = self._answer() is not None or self._value is None
+                nested.turn.continues(
+                    "resume" if goes_on else None,
+                    self._answers(),
+                    self._resolution() if goes_on else None,
+                    identifier(thread),
+                )
+            return nested
         engagement_id, lineage = self._engagement(lineage)
         origin = lineage.origin if lineage is not None else None
         kind, answers = self._kind(lineage), self._answers()
@@ -203,9 +224,7 @@ class Opening:
             origin=origin,
             left_from=(lineages.step_of(origin) or origin.turn) if origin is not None else None,
             answers=answers,
-            resolution=said.text(self._metadata.get("spanflow_resolution"), _LONGEST_RESOLUTION)
-            if kind == "resume" or answers
-            else None,
+            resolution=self._resolution() if kind == "resume" or answers else None,
         )
         if shape.version is not None:
             note_shape(shape.version, shape.paths, goals)
@@ -275,6 +294,9 @@ class Opening:
         if self._thread is not None and (self._value is None or (command and outcome in _UNDONE)):
             return "retry" if outcome in _BROKEN else "resume"
         return "message" if lineage is not None else "new"
+
+    def _resolution(self) -> str | None:
+        return said.text(self._metadata.get("spanflow_resolution"), _LONGEST_RESOLUTION)
 
     def _answer(self) -> Any:
         return self._value.resume if isinstance(self._value, Command) else None  # pyright: ignore[reportUnknownMemberType]

@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
+from weakref import WeakKeyDictionary
 
 from spanflow.errors import PauseInGraphError
 from spanflow.guard import guarded, report
@@ -34,8 +35,10 @@ _LONGEST_LABEL = 128
 _LONGEST_RESOLUTION = 64
 _OUTCOMES = {"waiting": "paused"}
 _lock = threading.RLock()
-_last: OrderedDict[str, tuple[str, SpanContext | None]] = OrderedDict()
-"""Name and last turn of the engagements that this process saw last, for the next turn's link."""
+_last: WeakKeyDictionary[Runtime, OrderedDict[str, tuple[str, SpanContext | None]]] = (
+    WeakKeyDictionary()
+)
+"""Name and last turn of the engagements that were seen last, for the next turn's link."""
 
 
 class EngagementBlock(Block):
@@ -270,7 +273,8 @@ def _begin(  # noqa: PLR0913 - what is known of a turn, by name
 
     engagement_id = asked or new_engagement_id()
     with _lock:
-        known_name, previous = _last.get(engagement_id, ("", None))
+        known = _last.setdefault(runtime, OrderedDict())
+        known_name, previous = known.get(engagement_id, ("", None))
     called = said.text(name) or known_name
     settings = runtime.settings
     identity = Identity(
@@ -289,8 +293,8 @@ def _begin(  # noqa: PLR0913 - what is known of a turn, by name
     )
     turn = Turn(runtime, GraphShape(None, called), identity)
     with _lock:
-        _last[engagement_id] = (called, context_of(turn.trace_id, turn.span_id))
-        _last.move_to_end(engagement_id)
-        while len(_last) > _MOST_REMEMBERED:
-            _last.popitem(last=False)
+        known[engagement_id] = (called, context_of(turn.trace_id, turn.span_id))
+        known.move_to_end(engagement_id)
+        while len(known) > _MOST_REMEMBERED:
+            known.popitem(last=False)
     return turn

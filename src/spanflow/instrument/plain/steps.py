@@ -6,7 +6,6 @@ A step outside every engagement is an engagement of its own.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
-from weakref import WeakKeyDictionary
 
 from spanflow.guard import diagnose
 from spanflow.instrument.endings import ending_of
@@ -20,24 +19,9 @@ if TYPE_CHECKING:
     from spanflow.capture.runtime import Runtime
     from spanflow.capture.scope import Inside, Scope
     from spanflow.capture.step import Step
-    from spanflow.capture.turn import Turn
     from spanflow.instrument.plain.wrapping import FunctionT
 
 __all__ = ["OwnBlock", "StepBlock", "step"]
-
-
-class _Order:
-    """How the steps of one turn follow each other, below one step or at the top."""
-
-    __slots__ = ("level", "running", "started")
-
-    def __init__(self) -> None:
-        self.level = 0
-        self.running = 0
-        self.started: dict[str, int] = {}
-
-
-_orders: WeakKeyDictionary[Turn, dict[str | None, _Order]] = WeakKeyDictionary()
 
 
 class OwnBlock(Block):
@@ -127,19 +111,24 @@ class StepBlock(OwnBlock):
         if scope is None or scope.turn is None or scope.frame is None:
             return None
         parent, frame = scope.step, scope.frame
-        key, level = _ordered(scope.turn, parent, name)
         around = scopes.context_in(scope)
         own = (parent or frame).context
+        with scope.turn.lock:
+            order = scope.turn.order_below(parent)
+            causes = order.begin()
+            # The same for a step that is run again because its node is.
+            key = f"{parent.key if parent is not None else ''}/{name}#{order.count(name)}"
         self._step = step = frame.start_step(
             name,
             key,
-            # A framework's own counter stands beside no other.
-            superstep=level if frame.shape.version is None else None,
             parent=parent,
+            causes=causes,
             tools=names(self._tools, ()),
             is_global=self._is_global,
             context=around if around is not own else None,
         )
+        with scope.turn.lock:
+            order.stands([(step.span_id, step.span.get_span_context(), step.path)])
         self.step_id = step.span_id
         return scopes.Inside(step.scope, step.context)
 
@@ -147,7 +136,11 @@ class StepBlock(OwnBlock):
         step, self._step = self._step, None
         if step is None:
             return
-        _left(step)
+        turn = step.frame.turn
+        with turn.lock:
+            order = turn.orders.get(step.parent.span_id if step.parent is not None else None)
+            if order is not None:
+                order.end()
         ending = ending_of(error)
         if ending == "failed" and error is not None:
             step.fail_attempt("failed", error)
@@ -212,28 +205,3 @@ def step(
 
         return StepBlock(name_of(name))(name)
     return StepBlock(name, tools, is_global=is_global, step_id=step_id, engagement_id=engagement_id)
-
-
-def _ordered(turn: Turn, parent: Step | None, name: str) -> tuple[str, int]:
-    """Return a key for a step that begins now, and how far it stands from the first.
-
-    Steps that run side by side stand in one place, as those of one superstep do. The key is the
-    same for a step that is run again because its node is.
-    """
-    below = parent.span_id if parent is not None else None
-    with turn.lock:
-        order = _orders.setdefault(turn, {}).setdefault(below, _Order())
-        if order.running == 0:
-            order.level += 1
-        order.running += 1
-        order.started[name] = nth = order.started.get(name, 0) + 1
-        return f"{parent.key if parent is not None else ''}/{name}#{nth}", order.level
-
-
-def _left(step: Step) -> None:
-    turn = step.frame.turn
-    with turn.lock:
-        below = step.parent.span_id if step.parent is not None else None
-        order = _orders.get(turn, {}).get(below)
-        if order is not None:
-            order.running -= 1

@@ -1,0 +1,206 @@
+"""A graph that runs inside an engagement of plain Python is part of its turn, pauses and all."""
+
+from __future__ import annotations
+
+import operator
+import sqlite3
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.graph import START, StateGraph
+from langgraph.types import Command, Send, interrupt
+
+import spanflow
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Flow
+
+
+class State(TypedDict, total=False):
+    log: Annotated[list[Any], operator.add]
+
+
+def asking(saver: Any, name: str = "flow") -> Any:
+    """Graph `ask → done`: `ask` calls a model, pauses and calls it again."""
+
+    def ask(state: State) -> State:
+        spanflow.llm_call("m", input_tokens=10, output_tokens=2)
+        with spanflow.step("inner"):
+            pass
+        interrupt({"awaiting": "approval"})
+        spanflow.llm_call("m", input_tokens=5, output_tokens=1)
+        return {"log": ["asked"]}
+
+    def done(state: State) -> State:
+        return {"log": ["done"]}
+
+    graph = StateGraph(State).add_node("ask", ask).add_node("done", done)
+    return graph.add_edge(START, "ask").add_edge("ask", "done").compile(saver, name=name)
+
+
+CONFIG: Any = {"configurable": {"thread_id": "t1"}}
+WAITS = "SELECT step_name, label, resolution, is_open FROM waits ORDER BY asked_at"
+TURNS = "SELECT kind, outcome, conversation_id FROM turns ORDER BY started_at"
+
+
+def run(graph: Any, value: Any, **identity: Any) -> Any:
+    with spanflow.engagement("support", **{"id": "case-1", **identity}):
+        with spanflow.step("load"):
+            pass
+        return graph.invoke(value, CONFIG)
+
+
+def test_a_pause_inside_pauses_the_block_and_a_resume_inside_resumes_it(flow: Flow) -> None:
+    graph = asking(InMemorySaver())
+    run(graph, {"log": []})
+    assert flow.sql("SELECT status, turns FROM engagements") == [("paused", 1)]
+    assert flow.sql(WAITS) == [("ask", "approval", None, True)]
+    answered = run(graph, Command(resume=True))
+    assert answered["log"] == ["asked", "done"]
+    assert flow.sql(TURNS) == [("new", "paused", "t1"), ("resume", "completed", "t1")]
+    assert flow.sql(WAITS) == [("ask", "approval", "answered", False)]
+    [(status, total, replayed)] = flow.sql(
+        "SELECT status, total_tokens, replayed_tokens FROM engagements"
+    )
+    assert (status, total, replayed) == ("completed", 12 + 12 + 6, 12)
+    assert flow.sql("SELECT path, replayed FROM steps WHERE replayed ORDER BY path") == [
+        ("ask", True),
+        ("ask/inner", True),
+    ]
+
+
+def test_what_comes_before_and_after_a_graph_leads_to_it_and_follows_it(flow: Flow) -> None:
+    def plan(state: State) -> Any:
+        return {"log": []}
+
+    graph = (
+        StateGraph(State)
+        .add_node("plan", plan)
+        .add_node("work", lambda state: {"log": [1]})
+        .add_node("other", lambda state: {"log": [2]})
+        .add_edge(START, "plan")
+        .add_conditional_edges("plan", lambda _: [Send("work", {}), Send("other", {})])
+        .compile()
+    )
+    with spanflow.engagement("support"):
+        with spanflow.step("load"):
+            pass
+        graph.invoke({"log": []})
+        with spanflow.step("save"):
+            pass
+    found = flow.sql("SELECT from_step, to_step FROM transitions ORDER BY ALL")
+    assert found == [
+        ("load", "plan"),
+        ("other", "save"),
+        ("plan", "other"),
+        ("plan", "work"),
+        ("work", "save"),
+    ]
+
+
+def test_steps_side_by_side_stand_in_one_place(flow: Flow) -> None:
+    with spanflow.engagement("support"):
+        with spanflow.step("a"):
+            pass
+        with spanflow.step("b"), spanflow.step("b1"):
+            pass
+        outer = spanflow.step("c")
+        with outer:
+            here = spanflow.step("d", engagement_id=None)
+            with here:
+                pass
+    found = flow.sql("SELECT from_step, to_step FROM transitions ORDER BY ALL")
+    assert found == [("a", "b"), ("b", "c")]
+
+
+def test_a_graph_inside_is_a_nested_workflow(flow: Flow) -> None:
+    run(asking(InMemorySaver()), {"log": []})
+    assert flow.tree() == [
+        [
+            "invoke_workflow support",
+            ["step load", ["invoke_workflow flow", [["step ask", ["chat m", "step inner"]]]]],
+        ]
+    ]
+
+
+def test_the_threads_checkpoints_know_the_engagement(flow: Flow) -> None:
+    graph = asking(InMemorySaver())
+    run(graph, {"log": []})
+    graph.invoke(Command(resume=True), CONFIG)
+    assert flow.sql("SELECT engagement_id, status, turns FROM engagements") == [
+        ("case-1", "completed", 2)
+    ]
+    assert flow.sql(WAITS) == [("ask", "approval", "answered", False)]
+
+
+def test_new_input_on_a_paused_thread_supersedes_the_question(flow: Flow) -> None:
+    graph = asking(InMemorySaver())
+    run(graph, {"log": []})
+    run(graph, {"log": []})
+    assert [kind for kind, *_ in flow.sql(TURNS)] == ["new", "message"]
+    assert [row[2:] for row in flow.sql(WAITS)] == [("superseded", False), (None, True)]
+
+
+def test_a_step_after_a_paused_graph_says_that_the_turn_went_on(flow: Flow) -> None:
+    graph = asking(InMemorySaver())
+    with spanflow.engagement("support", id="case-1"):
+        graph.invoke({"log": []}, CONFIG)
+        with spanflow.step("apologise"):
+            pass
+    assert flow.one("SELECT outcome FROM turns") == "completed"
+
+
+def test_a_breakpoint_inside_is_passed_by_going_on(flow: Flow) -> None:
+    graph = asking(InMemorySaver())
+    graph.interrupt_before_nodes = ["ask"]
+    run(graph, {"log": []})
+    assert flow.one("SELECT outcome FROM turns") == "paused"
+    graph.interrupt_before_nodes = []
+    run(graph, None)
+    kinds = flow.sql("SELECT kind, resolution, is_open FROM waits ORDER BY asked_at")
+    assert kinds == [("before", "answered", False), ("interrupt", None, True)]
+
+
+def test_what_the_app_calls_its_answer_is_kept(flow: Flow) -> None:
+    graph = asking(InMemorySaver())
+    run(graph, {"log": []})
+    config = {**CONFIG, "metadata": {"spanflow_resolution": "approved"}}
+    with spanflow.engagement("support", id="case-1"):
+        graph.invoke(Command(resume=True), config)
+    assert flow.sql(WAITS) == [("ask", "approval", "approved", False)]
+
+
+def test_another_saver_and_another_block_go_on(flow: Flow, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "threads.sqlite", check_same_thread=False) as connection:
+        run(asking(SqliteSaver(connection)), {"log": []})
+    connection.close()
+    with sqlite3.connect(tmp_path / "threads.sqlite", check_same_thread=False) as connection:
+        run(asking(SqliteSaver(connection)), Command(resume=True))
+    connection.close()
+    assert flow.sql("SELECT status, turns, replayed_tokens FROM engagements") == [
+        ("completed", 2, 12)
+    ]
+
+
+async def test_so_it_is_in_async_code(flow: Flow) -> None:
+    graph = asking(InMemorySaver())
+    for value in ({"log": []}, Command(resume=True)):
+        async with spanflow.engagement("support", id="case-1"):
+            await graph.ainvoke(value, CONFIG)
+    assert flow.sql(WAITS) == [("ask", "approval", "answered", False)]
+    assert flow.one("SELECT status FROM engagements") == "completed"
+
+
+def test_a_graph_that_fails_fails_the_block(flow: Flow) -> None:
+    def broken(state: State) -> State:
+        msg = "no desk"
+        raise ValueError(msg)
+
+    graph = StateGraph(State).add_node("desk", broken).add_edge(START, "desk").compile()
+    with pytest.raises(ValueError, match="no desk"), spanflow.engagement("support"):
+        graph.invoke({"log": []})
+    assert flow.sql("SELECT status, dropped_at, errors FROM engagements") == [("failed", "desk", 1)]
