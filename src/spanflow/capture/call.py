@@ -239,8 +239,7 @@ class OpenCall:
         message: str | None = None
         redact_inner(self.invocation)
         if error is not None and status != "waiting":
-            _, message = told_by(error, self.runtime.payload_bytes)
-            error_type = clean(type(error).__qualname__)
+            error_type, message = told_by(error, self.runtime.payload_bytes)
             self.invocation.fail(Error(message[:LONGEST_STATUS], clean(fq_exception_type(error))))
         else:
             self.invocation.stop()
@@ -349,7 +348,7 @@ class OpenCall:
         record["events"] = self._events.as_records()
         if error_type is not None:
             record["error_type"] = error_type
-        if message is not None:
+        if message:  # a span cannot say that there was an empty one
             record["error_message"] = message
         self.runtime.record(record)
 

@@ -169,6 +169,9 @@ def record_of(
         "service_name": _text(span.resource.attributes.get(semconv.SERVICE_NAME)),
     }
     _copy(attributes, _SHARED_FIELDS, record)
+    if scope == SCOPE_NAME and record.get("error_type"):
+        # util-genai writes the class with its module; our records name the class alone.
+        record["error_type"] = record["error_type"].rpartition(".")[2]
     if span.links:
         record["links"] = [
             {

@@ -242,7 +242,7 @@ class Inside:
         innermost, scope, context, agent = self._tokens
         try:
             _innermost.reset(innermost)
-        except ValueError:
+        except (ValueError, RuntimeError):  # of another context, or taken away there
             return False  # nothing of it stands here but what a copied context brought along
         current.reset(scope)
         if context is not None:

@@ -58,18 +58,32 @@ places: dict[UUID, Place] = {}
 def place_of(parent_run_id: UUID | None) -> Place | None:
     """Return where a run with this parent stands; None for a run outside every turn, call or scope.
 
-    The run-id map decides. Where it does not know the parent (a task that outlived its node,
-    callbacks of the user's own), the scope of the running code does.
+    The run-id map decides, but for steps that an app opened inside the one it names: LangChain does
+    not know of these. Where it does not know the parent (a task that outlived its node, callbacks
+    of the user's own), the scope of the running code does.
     """
     if parent_run_id is not None:
         known = places.get(parent_run_id)
         if known is not None:
-            return known
+            return _deepest(known)
     scope = scopes.standing()
     if scope is None or scope.turn is None:
         return None
     context = scope.step.context if scope.step is not None else scope.turn.context
     return Place(scope, context)
+
+
+def _deepest(known: Place) -> Place:
+    """Return the place of the running code where that is inside plain steps of a known place."""
+    here, scope = scopes.current.get(), known.scope
+    if here is None or here.step is None or scope is None or here.turn is not scope.turn:
+        return known
+    step = here.step
+    while step is not scope.step:
+        if step is None or step.superstep is not None:  # a graph's own, which that map knows
+            return known
+        step = step.parent
+    return known if here.step is scope.step else Place(here, here.step.context, known.namespace)
 
 
 class CallHandler(BaseCallbackHandler):

@@ -205,7 +205,10 @@ class LlmCallBlock(_CallBlock):
         from spanflow.capture.providers import provider_name
 
         provider = provider_name(self._provider) if self._provider else _UNKNOWN
-        return spans.inference(scope, context, provider=provider, model=clean(self._model))
+        call = spans.inference(scope, context, provider=provider, model=clean(self._model))
+        if not self._provider:
+            call.fields["provider"] = None  # the conventions want a word; a record has null
+        return call
 
     @property
     def calls_inside(self) -> int:
@@ -227,6 +230,8 @@ class LlmCallBlock(_CallBlock):
                 included), ``total_tokens``, ``cache_read_tokens``, ``cache_write_tokens``,
                 ``reasoning_tokens``, and ``cost_usd`` where the provider told it.
         """
+        if self._call is None and not self._is_over:
+            return  # nothing is captured here
         unknown = usage.keys() - _NUMBERS
         if unknown:
             told = ", ".join(sorted(unknown))

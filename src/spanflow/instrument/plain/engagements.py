@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
@@ -35,10 +35,16 @@ _LONGEST_LABEL = 128
 _LONGEST_RESOLUTION = 64
 _OUTCOMES = {"waiting": "paused"}
 _lock = threading.RLock()
-_last: WeakKeyDictionary[Runtime, OrderedDict[str, tuple[str, SpanContext | None]]] = (
-    WeakKeyDictionary()
-)
-"""Name and last turn of the engagements that were seen last, for the next turn's link."""
+_last: WeakKeyDictionary[Runtime, OrderedDict[str, _Seen]] = WeakKeyDictionary()
+"""The engagements that were seen last, for their next turns."""
+
+
+class _Seen(NamedTuple):
+    """What an engagement's next turn needs to know of its last one."""
+
+    name: str = ""
+    goals: tuple[str, ...] | None = None
+    turn: SpanContext | None = None
 
 
 class EngagementBlock(Block):
@@ -131,8 +137,9 @@ def engagement(  # noqa: PLR0913 - what is known of an engagement, by name
             process, and the next turn belongs to the same engagement.
         user_id: Who came.
         session_id: The session, as the app counts them.
-        goals: Steps or marks that mean the user got what they came for; without it
-            ``SPANFLOW_GOALS``. An engagement that reaches none of them counts as abandoned.
+        goals: Steps or marks that mean the user got what they came for; without it those of its
+            last turn in this process, else ``SPANFLOW_GOALS``. An engagement that reaches none of
+            them counts as abandoned.
         metadata: Anything else worth asking for, as JSON-able values.
 
     Returns:
@@ -159,13 +166,18 @@ def engagement(  # noqa: PLR0913 - what is known of an engagement, by name
 
 
 def resume(
-    engagement_id: str, *, name: str | None = None, resolution: str | None = None
+    engagement_id: str,
+    *,
+    name: str | None = None,
+    goals: Sequence[str] | None = None,
+    resolution: str | None = None,
 ) -> EngagementBlock:
     """Go on with an engagement that was paused: a new turn of it, which answers what it waits for.
 
     Args:
         engagement_id: The engagement, paused in this process or in another.
         name: What the agent is called, where this process does not know that yet.
+        goals: As :func:`engagement` takes them, where this process does not know them yet.
         resolution: What the answer amounts to, like ``approved``; ``gave_up`` and ``expired`` end
             the engagement. Without it the wait was simply answered.
 
@@ -181,7 +193,7 @@ def resume(
         ...     with spanflow.step("pay"):
         ...         pass
     """
-    return EngagementBlock(engagement_id, resolution, goes_on=True, name=name)
+    return EngagementBlock(engagement_id, resolution, goes_on=True, name=name, goals=goals)
 
 
 def pause(
@@ -274,26 +286,27 @@ def _begin(  # noqa: PLR0913 - what is known of a turn, by name
     engagement_id = asked or new_engagement_id()
     with _lock:
         known = _last.setdefault(runtime, OrderedDict())
-        known_name, previous = known.get(engagement_id, ("", None))
-    called = said.text(name) or known_name
+        seen = known.get(engagement_id) or _Seen()
+    called = said.text(name) or seen.name
     settings = runtime.settings
+    wanted = said.names(goals, seen.goals if seen.goals is not None else settings.goals)
     identity = Identity(
         engagement_id=engagement_id,
         name=called,
-        kind="resume" if goes_on else "message" if previous is not None else "new",
+        kind="resume" if goes_on else "message" if seen.turn is not None else "new",
         user_id=said.identity_of(user_id),
         session_id=said.identity_of(session_id),
         metadata=said.kept(said.mapping(metadata), settings.metadata_keys, runtime.payload_bytes),
-        goals=said.names(goals, settings.goals),
+        goals=wanted,
         goals_hold=True,
         global_steps=settings.global_steps,
-        previous=previous,
+        previous=seen.turn,
         answers=("*",) if goes_on else (),
         resolution=said.text(resolution, _LONGEST_RESOLUTION),
     )
     turn = Turn(runtime, GraphShape(None, called), identity)
     with _lock:
-        known[engagement_id] = (called, context_of(turn.trace_id, turn.span_id))
+        known[engagement_id] = _Seen(called, wanted, context_of(turn.trace_id, turn.span_id))
         known.move_to_end(engagement_id)
         while len(known) > _MOST_REMEMBERED:
             known.popitem(last=False)
