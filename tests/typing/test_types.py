@@ -45,7 +45,6 @@ def used(file: Path) -> set[str]:
 def test_the_public_api_is_typed() -> None:
     found = checked(HERE / "api.py", HERE / "wrong.py")
     assert [(each["range"]["start"]["line"] + 1, each["message"]) for each in found] == []
-    assert (HERE / "wrong.py").read_text().count("# pyright: ignore[") >= 20
 
 
 def test_every_public_name_is_in_that_program() -> None:

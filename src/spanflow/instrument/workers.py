@@ -74,8 +74,11 @@ def _own(owner: Any, name: str) -> Any:
 def _standing() -> _Place | None:
     """Return where the running code stands; None where nothing of ours goes on."""
     try:
-        scope = scopes.live() if scopes.current.get() is not scopes.OFF else scopes.OFF
         context = otel_context.get_current()
+        scope = scopes.current.get()
+        if scope is None and not context:
+            return None  # nearly all work of nearly all programs
+        scope = scope if scope is scopes.OFF else scopes.live()
         call: Any = otel_context.get_value(scopes.OPEN_CALL, context)
         if scope is None and (call is None or call.ended):
             return None
