@@ -118,6 +118,10 @@ def uninstrument() -> None:
     """Restore everything that was wrapped and capture nothing more.
 
     What was recorded stays and is ingested.
+
+    Example:
+        >>> import spanflow
+        >>> spanflow.uninstrument()
     """
     with _Process.lock:
         _Process.on = False
@@ -135,6 +139,11 @@ def flush(timeout: float = 10.0) -> bool:
 
     Returns:
         Whether it was all brought in within that time, as far as the exporters tell.
+
+    Example:
+        >>> import spanflow
+        >>> spanflow.flush(timeout=30)
+        True
     """
     done = threading.Event()
 
@@ -154,7 +163,14 @@ def flush(timeout: float = 10.0) -> bool:
 
 
 def shutdown(timeout: float = _EXIT_TIMEOUT_S) -> None:
-    """Ingest what this process recorded, within `timeout` seconds; stop the background ingester."""
+    """Ingest what this process recorded, within `timeout` seconds; stop the background ingester.
+
+    A process that ends by itself does this, too.
+
+    Example:
+        >>> import spanflow
+        >>> spanflow.shutdown()
+    """
     with _Process.lock:
         ingester, _Process.ingester = _Process.ingester, None
         flushing, _Process.flushing = _Process.flushing, None

@@ -128,6 +128,16 @@ def test_sql_prints_what_is_too_wide_as_blocks(spanflow, ledger):
     assert answer.lines[-1] == "1 row"
 
 
+def test_sql_names_the_columns_where_there_is_no_row(spanflow, ledger):
+    wide = spanflow("sql", "FROM engagements WHERE name = 'nobody'", "--ledger", ledger)
+    assert wide.code == 0
+    assert wide.out.startswith("engagement_id, name, status, goal")
+    assert wide.lines[-1] == "0 rows"
+    narrow = spanflow("sql", "SELECT name, turns FROM engagements LIMIT 0", "--ledger", ledger)
+    assert [line.split() for line in narrow.lines] == [["name", "turns"], ["0", "rows"]]
+    assert spanflow("sql", "FROM turns LIMIT 0", "--ledger", ledger, "--json").out == "[]\n"
+
+
 def test_sql_as_json_gives_rows_as_objects(spanflow, ledger):
     query = "SELECT user_id, started_at, 1.5::DECIMAL(4, 2) AS half FROM turns ORDER BY 2 LIMIT 1"
     [row] = json.loads(spanflow("sql", query, "--ledger", ledger, "--json").out)

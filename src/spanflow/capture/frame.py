@@ -236,7 +236,7 @@ class Nested(Frame):
         self.span.set_attribute(semconv.TURN_OUTCOME, outcome)
         if error is not None and outcome == "failed":
             kind, text = told_by(error, self.runtime.payload_bytes)
-            fields["error_type"], fields["error_message"] = kind, text
+            fields["error_type"], fields["error_message"] = kind, text or None
             self.span.set_attribute(semconv.ERROR_TYPE, kind)
             self.span.set_status(Status(StatusCode.ERROR, text[:LONGEST_STATUS]))
         self.span.end(ended_ns)

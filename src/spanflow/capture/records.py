@@ -201,6 +201,7 @@ def record_of(
     else:
         # Most spans tell none; an agent's tells what it believes its calls spent.
         record |= {"kind": "span", "name": clean(span.name), **usage_fields(told_usage(attributes))}
+        record["agent_name"] = _text(attributes.get(semconv.GEN_AI_AGENT_NAME))
     failed = span.status.status_code.name == "ERROR"
     status = attributes.get(semconv.CALL_STATUS)
     record["status"] = _word(status) if status else "error" if failed else "ok"

@@ -317,7 +317,7 @@ class Step:
         if self.status == "failed" and self.error is not None:
             limit = self.frame.runtime.payload_bytes
             kind, text = told_by(self.error, limit)
-            fields["error_type"], fields["error_message"] = kind, text
+            fields["error_type"], fields["error_message"] = kind, text or None
             attributes[semconv.ERROR_TYPE] = kind
             self.span.set_status(Status(StatusCode.ERROR, text[:LONGEST_STATUS]))
         if self._totals is not None and (spent := usage_attributes(self._totals)):

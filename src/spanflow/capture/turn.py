@@ -319,7 +319,7 @@ class Turn(Frame):
             if self.failed is None:
                 self.add_event(error_event(error, ended_ns, self.runtime.payload_bytes))
             kind, text = told_by(error, self.runtime.payload_bytes)
-            fields["error_type"], fields["error_message"] = kind, text
+            fields["error_type"], fields["error_message"] = kind, text or None
             self.span.set_attribute(semconv.ERROR_TYPE, kind)
             self.span.set_status(Status(StatusCode.ERROR, text[:LONGEST_STATUS]))
         # That there were none is told too: a call that comes late is then known to be missing here.

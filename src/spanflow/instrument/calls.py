@@ -58,9 +58,9 @@ places: dict[UUID, Place] = {}
 def place_of(parent_run_id: UUID | None) -> Place | None:
     """Return where a run with this parent stands; None for a run outside every turn, call or scope.
 
-    The run-id map decides, but for steps that an app opened inside the one it names: LangChain does
-    not know of these. Where it does not know the parent (a task that outlived its node, callbacks
-    of the user's own), the scope of the running code does.
+    The run-id map decides, but for blocks that an app opened inside what it names: LangChain knows
+    nothing of these. Where it does not know the parent (a task that outlived its node, callbacks of
+    the user's own), the scope of the running code does.
     """
     if parent_run_id is not None:
         known = places.get(parent_run_id)
@@ -74,16 +74,24 @@ def place_of(parent_run_id: UUID | None) -> Place | None:
 
 
 def _deepest(known: Place) -> Place:
-    """Return the place of the running code where that is inside plain steps of a known place."""
+    """Return the place of the running code where an app put it elsewhere, or deeper, itself."""
     here, scope = scopes.current.get(), known.scope
-    if here is None or here.step is None or scope is None or here.turn is not scope.turn:
+    if here is None or here.turn is None or scope is None or here is scope:
         return known
     step = here.step
-    while step is not scope.step:
-        if step is None or step.superstep is not None:  # a graph's own, which that map knows
+    if here.turn is not scope.turn:
+        is_told = step.superstep is None if step is not None else here.turn.is_plain
+        if here.turn.ended or not is_told:
             return known
-        step = step.parent
-    return known if here.step is scope.step else Place(here, here.step.context, known.namespace)
+    else:
+        while step is not scope.step:
+            if step is None or step.superstep is not None:  # a graph's own, which the map knows
+                return known
+            step = step.parent
+        if here.step is scope.step:
+            return known
+    place = here.step or here.turn
+    return Place(here, place.context, known.namespace)
 
 
 class CallHandler(BaseCallbackHandler):

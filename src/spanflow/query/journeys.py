@@ -72,6 +72,13 @@ def connect(path: str | Path | None = None) -> Ledger:
     Raises:
         LedgerNotFoundError: There is no ledger there.
         LedgerError: The file is there and is no ledger, or is newer than this package.
+
+    Example:
+        >>> import spanflow
+        >>> with spanflow.connect("desk.duckdb") as ledger:
+        ...     for case in ledger.engagements({"user_id": "ada"}):
+        ...         print(case.name, case.status, case.goal)
+        support completed solved
     """
     return Ledger(path if path is not None else _from_environment())
 
@@ -80,6 +87,15 @@ class Ledger(Questions):
     """A ledger open for reading: use it in one thread, close it or let ``with`` do so.
 
     It shows the ledger as it was when it was opened; connect again to see what came since.
+
+    Example:
+        >>> import spanflow
+        >>> with spanflow.connect("desk.duckdb") as ledger:
+        ...     [turn] = ledger.engagement("case-17").history
+        ...     reached = ledger.funnel(["triage", "answer"])[0].reached
+        ...     tokens = ledger.sql("SELECT sum(total_tokens) AS tokens FROM llm_calls")
+        >>> [step.name for step in turn.steps], reached, list(tokens)
+        (['triage', 'answer'], 1, [{'tokens': 150}])
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -139,7 +139,7 @@ def test_sums_are_those_of_a_slow_sum(
             sum(call.get("cost_usd") is None for call in calls),
         )
 
-    sums = "llm_calls, input_tokens, output_tokens, total_tokens, cost_usd, calls_without_usage, unpriced_calls"
+    sums = f"llm_calls, {SPENT}, cost_usd, calls_without_usage, unpriced_calls"
     everything = [call for calls in steps for call in calls]
     for view in ("engagements", "turns"):
         assert flow.sql(f"SELECT {sums} FROM {view}") == [slow(everything)], view
@@ -211,11 +211,10 @@ def test_a_call_around_one_that_knows_more_takes_its_numbers(flow: Flow) -> None
 
 
 def test_calls_by_id_from_elsewhere(flow: Flow) -> None:
-    with spanflow.engagement("x", id="1"), spanflow.step("a") as a:
-        with spanflow.step("b"):
-            spanflow.llm_call("m", input_tokens=3, output_tokens=4, step_id=a.step_id)
-            with spanflow.tool_call("t", step_id=a.step_id):
-                spanflow.llm_call("m", input_tokens=1, output_tokens=1)
+    with spanflow.engagement("x", id="1"), spanflow.step("a") as a, spanflow.step("b"):
+        spanflow.llm_call("m", input_tokens=3, output_tokens=4, step_id=a.step_id)
+        with spanflow.tool_call("t", step_id=a.step_id):
+            spanflow.llm_call("m", input_tokens=1, output_tokens=1)
     assert flow.sql("SELECT step_name, total_tokens FROM llm_calls ORDER BY started_at") == [
         ("a", 7),
         ("a", 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ def as_graph(*names: str, told: dict[str, Any]) -> None:
 
         builder.add_node(name, node)
     builder.add_edge(START, names[0])
-    for before, after in zip(names, names[1:], strict=False):
+    for before, after in itertools.pairwise(names):
         builder.add_conditional_edges(before, lambda state, to=after: to, [after])
     builder.add_edge(names[-1], END)
     builder.compile(name="search").invoke({"log": []}, {"metadata": {**WHO, **told}})

@@ -1,4 +1,4 @@
-"""What an app says of its own run: log lines, errors, goals, extractions, and that the user gave up."""
+"""What an app says of its own run: log lines, errors, goals, extractions, giving up."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_log_lines_in_the_order_they_were_told(flow: Flow) -> None:
 def test_an_error_that_was_dealt_with(flow: Flow) -> None:
     with spanflow.engagement("x", id="1"), spanflow.step("a"):
         try:
-            raise TimeoutError("no answer from the desk")  # noqa: EM101, TRY301
+            raise TimeoutError("no answer from the desk")  # noqa: EM101, TRY003, TRY301
         except TimeoutError as error:
             spanflow.error(error)
     assert flow.sql("SELECT status, errors, dropped_at FROM engagements") == [

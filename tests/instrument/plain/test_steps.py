@@ -1,8 +1,9 @@
-"""Steps of plain Python, and inside graphs: where they stand, what is said of them, what follows."""
+"""Steps of plain Python and inside graphs: where they stand, and what follows."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 from graphs import FakeLLM, State, chain, llm
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
@@ -27,9 +29,8 @@ if TYPE_CHECKING:
 
 def test_steps_nest_and_follow_each_other(flow: Flow) -> None:
     with spanflow.engagement("x", id="1"):
-        with spanflow.step("a", tools=["find", "検索🔍"]) as a:
-            with spanflow.step("b") as b:
-                pass
+        with spanflow.step("a", tools=["find", "検索🔍"]) as a, spanflow.step("b") as b:
+            pass
         for _ in range(3):
             with spanflow.step("loop"):
                 spanflow.llm_call("m", input_tokens=5, output_tokens=5)
@@ -137,10 +138,13 @@ def test_a_pool_of_threads_that_is_handed_the_context(flow: Flow) -> None:
         with spanflow.step("worker"):
             spanflow.llm_call("m", input_tokens=number, output_tokens=0)
 
-    with spanflow.engagement("x", id="1"), spanflow.step("fan out"):
-        with ThreadPoolExecutor(8) as pool:
-            for number in range(40):
-                pool.submit(contextvars.copy_context().run, work, number)
+    with (
+        spanflow.engagement("x", id="1"),
+        spanflow.step("fan out"),
+        ThreadPoolExecutor(8) as pool,
+    ):
+        for number in range(40):
+            pool.submit(contextvars.copy_context().run, work, number)
     assert flow.sql(
         "SELECT path, count(*), count(DISTINCT visit), sum(total_tokens) FROM steps"
         " GROUP BY path ORDER BY path"
@@ -182,9 +186,10 @@ def test_a_global_step_switches_intent(flow: Flow) -> None:
 
 def test_settings_name_global_steps_and_goals_too(flow_with: Callable[..., Flow]) -> None:
     flow = flow_with(goals=["submitted"], global_steps=["escalate"])
-    with spanflow.engagement("x", id="1"), spanflow.step("outer"):
-        with spanflow.step("escalate"), spanflow.step("submitted"):
-            pass
+    names = ("outer", "escalate", "submitted")
+    with spanflow.engagement("x", id="1"), contextlib.ExitStack() as stack:
+        for name in names:
+            stack.enter_context(spanflow.step(name))
     with spanflow.engagement("x", id="2"), spanflow.step("look"):
         pass
     assert flow.sql(
@@ -197,9 +202,12 @@ def test_settings_name_global_steps_and_goals_too(flow_with: Callable[..., Flow]
 
 
 def test_a_goal_that_failed_is_not_reached(flow: Flow) -> None:
-    with pytest.raises(ValueError, match="x"), spanflow.engagement("x", id="1", goals=["pay"]):
-        with spanflow.step("pay"):
-            raise ValueError("x")  # noqa: EM101
+    with (
+        pytest.raises(ValueError, match="x"),
+        spanflow.engagement("x", id="1", goals=["pay"]),
+        spanflow.step("pay"),
+    ):
+        raise ValueError("x")  # noqa: EM101
     assert flow.sql("SELECT status, goal, dropped_at FROM engagements") == [("failed", None, "pay")]
 
 
@@ -224,6 +232,29 @@ def test_inside_a_node_a_step_is_a_part_of_the_nodes(flow: Flow) -> None:
     assert flow.sql("SELECT turns, steps, total_tokens FROM engagements") == [(1, 5, 7)]
     assert flow.sql("SELECT from_step, to_step FROM transitions ORDER BY occurred_at") == [
         ("sub/a", "sub/b")
+    ]
+
+
+def test_another_engagement_inside_a_node_has_its_own_calls(flow: Flow) -> None:
+    def node(state: State) -> State:
+        with spanflow.engagement("other", id="other"):
+            llm(1, 1).invoke("of its turn")
+            with spanflow.step("own"):
+                llm(2, 2).invoke("of its step")
+        with spanflow.engagement("third", id="third"):
+            (RunnableLambda(lambda text: text) | llm(4, 4)).invoke("through a chain")
+        llm(8, 8).invoke("of the node")
+        return {"log": ["x"]}
+
+    chain("a", a=node).invoke({"log": []}, {"metadata": {"spanflow_engagement_id": "graph"}})
+    assert flow.sql("SELECT engagement_id, steps, total_tokens FROM engagements ORDER BY 1") == [
+        ("graph", 1, 16),
+        ("other", 1, 6),
+        ("third", 0, 8),
+    ]
+    assert flow.sql("SELECT path, total_tokens FROM steps ORDER BY started_at") == [
+        ("a", 16),
+        ("own", 4),
     ]
 
 

@@ -6,6 +6,7 @@ are those of every other call.
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -175,8 +176,8 @@ class _CallBlock:
         self.__exit__(kind, error, trace)
 
     def __del__(self) -> None:
-        """End what nobody entered."""
-        if getattr(self, "_call", None) is not None:
+        """End what nobody entered, unless the interpreter has gone too far to write it down."""
+        if getattr(self, "_call", None) is not None and not sys.is_finalizing():
             self.end()
 
 

@@ -93,7 +93,7 @@ class OpenSpan:
         fields: dict[str, Any] = {"status": "ok", "ended_ns": time.time_ns()}
         if error is not None and ending_of(error) == "failed":
             kind, message = told_by(error, self._runtime.payload_bytes)
-            fields |= {"status": "error", "error_type": kind, "error_message": message}
+            fields |= {"status": "error", "error_type": kind, "error_message": message or None}
             self.span.set_attribute(semconv.ERROR_TYPE, kind)
             self.span.set_status(Status(StatusCode.ERROR, message[:LONGEST_STATUS]))
         self.span.end(fields["ended_ns"])
