@@ -12,7 +12,8 @@ def status_at(turns, second, idle_s):  # noqa: PLR0911 - one line a rule
     begun = [turn for turn in turns if turn["at_s"] <= second]
     if not begun:
         return None
-    last = max(begun, key=lambda turn: (turn["at_s"], turn["number"]))
+    own = [turn for turn in begun if not turn.get("remote")] or begun
+    last = max(own, key=lambda turn: (turn["at_s"], turn["number"]))
     dead = [t["outcome"] == "dead" and t["at_s"] + t["lasts_s"] <= second for t in begun]
     lasts = [turn["lasts_s"] if turn["outcome"] else 0 for turn in begun]
     seen_s = max(min(t["at_s"] + s, second) for t, s in zip(begun, lasts, strict=True))
@@ -34,7 +35,7 @@ def status_at(turns, second, idle_s):  # noqa: PLR0911 - one line a rule
         return "abandoned", last["mark"]
     if ended_as == "paused":
         return ("abandoned", "left") if is_idle else ("paused", None)
-    if any(turn["goals"] for turn in begun) or ended_as in ("cancelled", "left"):
+    if any(turn["goals"] for turn in own) or ended_as in ("cancelled", "left"):
         if last["on_thread"] and not is_idle:
             return "active", None
         return "abandoned", "interrupted" if ended_as in ("cancelled", "left") else "left"

@@ -76,8 +76,10 @@ def test_commands_and_programs_work_as_written(tmp_path):
         _run(["bash", "-euo", "pipefail", "-c", block], tmp_path) for block in _of_kind("bash")
     ]
     assert "helper" in printed[1]  # `spanflow ls` after `spanflow run app.py`
-    [looked] = [text for text in printed if text.startswith("ada answer 18\nada None 18\n")]
-    assert [line.split()[0] for line in looked.splitlines()[3:]] == ["ask", "answer"]
+    [looked] = [
+        text for text in printed if text.startswith("bob solved 52\nada answer 18\nada None 18\n")
+    ]
+    assert [line.split()[0] for line in looked.splitlines()[4:6]] == ["ask", "answer"]
     assert list((tmp_path / "out" / "turns").rglob("*.parquet")), "exported"
     assert (tmp_path / "traces.duckdb.audit.ndjson").exists()
     rows = json.loads(
@@ -87,7 +89,8 @@ def test_commands_and_programs_work_as_written(tmp_path):
         )
     )
     assert sorted(rows, key=str) == [
-        {"status": "completed", "goal": goal, "turns": 2, "steps": 3} for goal in ("answer", None)
+        {"status": "completed", "goal": goal, "turns": turns, "steps": steps}
+        for goal, turns, steps in (("answer", 2, 3), ("solved", 1, 2), (None, 2, 3))
     ]
 
 

@@ -29,6 +29,8 @@ DEFAULTS: dict[str, Any] = {
     "redact": (),
     "metadata_keys": None,
     "payload_bytes": 16_384,
+    "accept_baggage": False,
+    "state_keys": False,
 }
 
 
@@ -65,6 +67,8 @@ GOOD = [
     ("metadata_keys", ",", [], ()),
     ("metadata_keys", "", "", None),
     ("payload_bytes", "1024", 1024, 1024),
+    ("accept_baggage", "true", True, True),
+    ("state_keys", "1", True, True),
 ]
 
 

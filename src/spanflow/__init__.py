@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from spanflow.extraction import ExtractionModule
     from spanflow.instrument.plain.agents import agent
     from spanflow.instrument.plain.calls import llm_call, record_llm_usage, tool_call
+    from spanflow.instrument.plain.carrying import carry
     from spanflow.instrument.plain.engagements import engagement, pause, resume
     from spanflow.instrument.plain.functions import llm, retrieval, tool, trace
     from spanflow.instrument.plain.marks import error, gave_up, goal, log
@@ -42,6 +43,7 @@ __all__ = [
     "PauseInGraphError",
     "SpanflowError",
     "agent",
+    "carry",
     "configure",
     "connect",
     "engagement",
@@ -73,6 +75,7 @@ _HOMES = {
     "PauseInGraphError": "spanflow.errors",
     "SpanflowError": "spanflow.errors",
     "agent": "spanflow.instrument.plain.agents",
+    "carry": "spanflow.instrument.plain.carrying",
     "configure": "spanflow.setup",
     "connect": "spanflow.query.journeys",
     "engagement": "spanflow.instrument.plain.engagements",

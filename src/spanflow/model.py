@@ -287,7 +287,8 @@ class Turn(_Frozen):
     span_id: str | None = None
     """Its span: 16 hex digits."""
     kind: str | None = None
-    """How it began: ``new``, ``message``, ``resume``, ``fork`` or ``retry``."""
+    """How it began: ``new``, ``message``, ``resume``, ``fork``, ``retry``, or ``remote``: called by
+    a turn elsewhere."""
     outcome: TurnOutcome | None = None
     """How it ended; None while it is open."""
     goal: str | None = None

@@ -122,6 +122,10 @@ LINK_LEFT_FROM: Final = "left_from"
 # Lineage: the one key in a run's configurable.
 LINEAGE_KEY: Final = "spanflow_engagement"
 
+# Baggage: what a request brings along for us, only where an app asked for it to be carried.
+BAGGAGE_PREFIX: Final = "spanflow."
+BAGGAGE_ENGAGEMENT_ID: Final = "spanflow.engagement.id"
+
 # Metrics.
 METRIC_TURNS: Final = "spanflow.turns"
 METRIC_TURN_DURATION: Final = "spanflow.turn.duration"

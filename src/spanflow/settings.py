@@ -81,6 +81,16 @@ class Settings(BaseSettings):
         "noted.",
     )
 
+    accept_baggage: bool = Field(
+        default=False,
+        description="Whether a request's baggage may say which engagement it is part of.",
+    )
+    state_keys: bool = Field(
+        default=False,
+        description="Whether tool_calls, llm_calls, events and extraction that a node returns in "
+        "its state are recorded.",
+    )
+
     @field_validator("goals", "global_steps", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:

@@ -88,7 +88,7 @@ def configure(**settings: Any) -> None:
     Args:
         **settings: Any of spanflow's settings by name: ``ledger``, ``goals``, ``global_steps``,
             ``idle_after``, ``ingest``, ``payload_bytes``, ``redact``, ``metadata_keys``,
-            ``enabled``.
+            ``accept_baggage``, ``state_keys``, ``enabled``.
 
     Raises:
         ConfigurationError: A setting is unknown or its value wrong, or a goal misspells a step of

@@ -133,3 +133,24 @@ def test_without_a_path_it_takes_the_variable_then_the_folder(
         provider.shutdown()
         assert ask(tmp_path / f"{name}.duckdb", "SELECT count(*) FROM llm_calls") == [(1,)]
         monkeypatch.setenv("SPANFLOW_LEDGER", "named.duckdb")
+
+
+def test_an_event_of_an_unknown_kind_is_a_log_that_says_what_it_was_called(tmp_path: Path) -> None:
+    ledger = tmp_path / "alone.duckdb"
+    _, provider = standalone(ledger)
+    tracer = provider.get_tracer("another-language")
+    identity = {"spanflow.engagement.id": "e1", "spanflow.turn.id": "00000000000000aa"}
+    with tracer.start_as_current_span(
+        "step a", attributes={**identity, "spanflow.step.name": "a", "spanflow.step.path": "a"}
+    ) as span:
+        span.add_event("peel", {"spanflow.event.kind": "banana", "spanflow.event.payload": "[3]"})
+        span.add_event("bare", {"spanflow.event.kind": "banana"})
+        span.add_event("shown", {"spanflow.event.kind": "log", "spanflow.event.payload": "[3]"})
+    assert provider.force_flush()
+    rows = ask(ledger, "SELECT kind, name, payload FROM events ORDER BY occurred_at, name DESC")
+    assert {(kind, name): text for kind, name, text in rows} == {
+        ("log", "peel"): '{"kind":"banana","payload":[3]}',
+        ("log", "bare"): '{"kind":"banana"}',
+        ("log", "shown"): "[3]",
+    }
+    provider.shutdown()

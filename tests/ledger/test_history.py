@@ -134,6 +134,7 @@ TURNS = st.lists(
             "goals": st.booleans(),
             "on_thread": st.booleans(),
             "mark": st.sampled_from([None, None, "gave_up", "expired"]),
+            "remote": st.sampled_from([False, False, True]),
         }
     ),
     min_size=1,
@@ -146,6 +147,7 @@ def recorded(make, turn, index):
     until = begin + turn["lasts_s"] * 1000
     same = {"engagement_id": f"e{index}", "goals": ["g"] if turn["goals"] else None}
     same["on_thread"] = turn["on_thread"]
+    same["turn_kind"] = "remote" if turn["remote"] else "new"
     events = []
     if turn["reaches_s"] is not None:
         moment = make.T0 + (turn["at_s"] + turn["reaches_s"]) * 1000 * make.MS

@@ -303,3 +303,18 @@ def test_what_a_late_step_changes_in_rows_already_stored_is_written(ledger, make
         {"path": "outer", "total_tokens": 25},
         {"path": "outer/in", "total_tokens": 25},
     ]
+
+
+def test_what_an_app_says_of_a_lone_call_is_asked_as_json(make, ledger):
+    said = {"spanflow.call.metadata": '{"job": "nightly", "of": [1, "2"]}'}
+    torn = {"spanflow.call.metadata": '{"job": "night'}
+    make.write(
+        ledger,
+        [
+            make.llm(3, None, (10, 20), turn=None, attributes=said),
+            make.llm(4, None, (10, 20), turn=None, attributes=torn),
+            make.llm(5, None, (10, 20), turn=None),
+        ],
+    )
+    rows = make.ask(ledger, "SELECT metadata->>'job' AS job FROM llm_calls ORDER BY span_id")
+    assert [row["job"] for row in rows] == ["nightly", None, None]

@@ -31,7 +31,7 @@ from opentelemetry.util.genai.utils import (  # pyright: ignore[reportMissingTyp
 )
 
 from spanflow import semconv
-from spanflow.capture import agents
+from spanflow.capture import agents, carried
 from spanflow.capture.caller import caller
 from spanflow.capture.content import captures_content
 from spanflow.capture.events import LONGEST_STATUS, Event, Events, told_by
@@ -109,7 +109,7 @@ class OpenCall:
         self._inner: Totals | None = None
         self._outer = _outer(kind, context)
         self._answered_by: tuple[str | None, str | None] = (None, None)
-        self._context = set_value(OPEN_CALL, self, invocation.context)
+        self._context = set_value(OPEN_CALL, self, carried.without(invocation.context))
         self.captures_content = invocation.should_capture_content
         if invocation.conversation_id is not None:
             # Taken from the context around: whoever put it there did not redact it.

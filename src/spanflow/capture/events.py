@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
     from opentelemetry.util.types import AttributeValue
 
-__all__ = ["LONGEST_STATUS", "Event", "Events", "error_event", "told_by"]
+__all__ = ["KINDS", "LONGEST_STATUS", "Event", "Events", "error_event", "told_by"]
+
+KINDS = frozenset(
+    {
+        *("log", "error", "extraction", "goal", "intent_switch", "wait", "gave_up"),
+        *("retry", "fallback", "cache.hit"),
+    }
+)
+"""What events there are; whatever somebody else calls one is a log that says so."""
 
 LONGEST_STATUS = 512
 """The longest message of an error that becomes a span's status, in characters."""

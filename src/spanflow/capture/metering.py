@@ -141,6 +141,8 @@ class Meters:
         engagement_id = record.get("engagement_id") or ""
         name = {semconv.ENGAGEMENT_NAME: self._names.bounded(record.get("name") or "")}
         if record["phase"] == "start":
+            if record.get("turn_kind") == "remote":
+                return  # it runs beside the turn whose pause is meant
             with self._lock:
                 paused_ns = self._paused.pop(engagement_id, None)
             if paused_ns is not None and record.get("turn_kind") == "resume":
@@ -148,7 +150,7 @@ class Meters:
                 self._wait_s.record(waited_ns / 1e9, name)
             return
         outcome = record.get("status") or ""
-        if outcome == "paused":
+        if outcome == "paused" and record.get("turn_kind") != "remote":
             with self._lock:
                 self._paused[engagement_id] = record["ended_ns"]
                 if len(self._paused) > _MOST_WAITS:

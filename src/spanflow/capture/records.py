@@ -14,6 +14,7 @@ import orjson
 from spanflow import semconv
 from spanflow.capture.content import captures_content
 from spanflow.capture.dialects import is_content, told_usage
+from spanflow.capture.events import KINDS
 from spanflow.capture.payload import (
     clean,
     clean_path,
@@ -354,15 +355,17 @@ def _events(span: ReadableSpan, limit: int, *, content: bool) -> list[dict[str, 
             continue
         kind = _word(attributes.get(semconv.EVENT_KIND) or "log")
         text = attributes.get(semconv.EVENT_PAYLOAD)
+        payload = json_payload(
+            _parsed(text) if isinstance(text, str) else _besides_kind(attributes), limit
+        )
+        if kind not in KINDS:
+            payload = {"kind": kind} | ({"payload": payload} if payload else {})
         found.append(
             {
-                "kind": kind,
+                "kind": kind if kind in KINDS else "log",
                 "name": kind if event.name == kind else clean(event.name),
                 "at_ns": event.timestamp,
-                "payload": json_payload(
-                    _parsed(text) if isinstance(text, str) else _besides_kind(attributes), limit
-                )
-                or None,
+                "payload": payload or None,
             }
         )
     return found or None

@@ -15,6 +15,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Link, Status, StatusCode
 
 from spanflow import semconv
+from spanflow.capture import carried
 from spanflow.capture import scope as scopes
 from spanflow.capture.events import LONGEST_STATUS, Event, Events, error_event, told_by
 from spanflow.capture.frame import Frame
@@ -230,6 +231,8 @@ class Turn(Frame):
         if who.conversation_id is None:
             told["conversation_id"] = thread
         if kind is not None:
+            # One that works for another turn goes on working for it.
+            kind = who.kind if who.kind == "remote" else kind
             told |= {"kind": kind, "answers": answers, "resolution": resolution}
         self.identity = who = dataclasses.replace(who, **told)
         self.on_thread = True
@@ -402,7 +405,7 @@ def _surroundings(who: Identity) -> tuple[Context, list[Link]]:
     A turn started inside the user's span is its child. One started by a task or thread that
     outlived an earlier turn of ours stands alone, and is linked to what started it.
     """
-    context = otel_context.get_current()
+    context = carried.without(otel_context.get_current())
     links: list[Link] = []
     if who.previous is not None:
         links.append(Link(who.previous, {semconv.LINK_KIND: semconv.LINK_PREVIOUS_TURN}))

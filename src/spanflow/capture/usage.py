@@ -66,6 +66,14 @@ class CallLog:
         self._tools = _Reported()
         self._parents: dict[str, str | None] = {}
 
+    def reported(self, kind: str) -> list[Call]:
+        """Return the calls (``llm``, else of tools) that were reported so far.
+
+        Of a turn's own log, those that its steps have counted come too.
+        """
+        reported = self._calls if kind == "llm" else self._tools
+        return [*reported.calls, *reported.settled]
+
     def add(self, call: Call) -> None:
         """Take in one inference call."""
         self._calls.add(call)

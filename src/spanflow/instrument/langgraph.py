@@ -23,7 +23,7 @@ from spanflow.capture.events import Event
 from spanflow.capture.payload import clean, json_payload
 from spanflow.capture.step import execution_id
 from spanflow.guard import guarded, report
-from spanflow.instrument import fences, loops, opening, threads
+from spanflow.instrument import fences, loops, opening, state_keys, threads
 from spanflow.instrument.calls import Place, place_of, places
 from spanflow.instrument.loops import NAMESPACE
 from spanflow.instrument.runs import astreamed, streamed
@@ -58,7 +58,7 @@ class GraphHandler(GraphCallbackHandler):
     def on_chain_start(  # noqa: PLR0913 - the callback's own parameters
         self,
         serialized: dict[str, Any] | None,  # noqa: ARG002
-        inputs: Any,  # noqa: ARG002
+        inputs: Any,
         *,
         run_id: UUID,
         parent_run_id: UUID | None = None,
@@ -69,6 +69,8 @@ class GraphHandler(GraphCallbackHandler):
         """Open a step if this run is a node's; otherwise remember where it stands."""
         try:  # not the decorator: this and its counterpart run at every step
             self._start(run_id, parent_run_id, metadata or {}, name)
+            if self.runtime is not None and self.runtime.settings.state_keys:
+                state_keys.note_given(places.get(run_id), inputs)
         except Exception as error:  # noqa: BLE001 - the fail-open boundary
             report("langgraph.on_chain_start", error)
 
@@ -105,6 +107,8 @@ class GraphHandler(GraphCallbackHandler):
         try:
             step = _left(run_id)
             if step is not None:
+                if step.frame.runtime.settings.state_keys:
+                    state_keys.read(step, outputs)
                 step.end("completed")
         except Exception as error:  # noqa: BLE001 - the fail-open boundary
             report("langgraph.on_chain_end", error)
@@ -123,6 +127,8 @@ class GraphHandler(GraphCallbackHandler):
             step.frame.paused = True  # a consumer may leave before LangGraph says so
             step.end("waiting")
         elif isinstance(error, GraphBubbleUp):
+            if step.frame.runtime.settings.state_keys:
+                state_keys.read(step, error.args[0] if error.args else None)  # a parent's command
             step.end("completed")
         elif isinstance(
             error, asyncio.CancelledError | KeyboardInterrupt | SystemExit | GeneratorExit

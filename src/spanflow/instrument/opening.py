@@ -15,8 +15,8 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import Command
 
 from spanflow import semconv
+from spanflow.capture import carried, processor
 from spanflow.capture import lineage as lineages
-from spanflow.capture import processor
 from spanflow.capture import scope as scopes
 from spanflow.capture.frame import Nested
 from spanflow.capture.goals import note_shape
@@ -198,9 +198,11 @@ class Opening:
                     identifier(thread),
                 )
             return nested
-        engagement_id, lineage = self._engagement(lineage)
+        brought = carried.engagement_id(self._runtime)
+        engagement_id, lineage = self._engagement(lineage, brought)
         origin = lineage.origin if lineage is not None else None
         kind, answers = self._kind(lineage), self._answers()
+        is_remote = engagement_id == brought and kind != "fork"
         settings = self._runtime.settings
         goals = said.names(self._metadata.get("spanflow_goals"), settings.goals)
         conversation = self._configurable.get("thread_id")
@@ -209,7 +211,7 @@ class Opening:
             name=said.text(self._metadata.get("spanflow_engagement_name"))
             or said.text(self._run_name)
             or shape.name,
-            kind=kind,
+            kind="remote" if is_remote else kind,
             on_thread=self._thread is not None,
             conversation_id=identifier(conversation) if conversation is not None else None,
             user_id=said.identity_of(self._metadata.get("user_id")),
@@ -244,11 +246,18 @@ class Opening:
         if self._thread is not None:
             lineages.settle(self._saver, self._thread, self._namespace, turn.span_id, outcome)
 
-    def _engagement(self, lineage: Lineage | None) -> tuple[str, Lineage | None]:
-        """Return the engagement's id, and the lineage to go on from."""
+    def _engagement(
+        self, lineage: Lineage | None, brought: str | None
+    ) -> tuple[str, Lineage | None]:
+        """Return the engagement's id, and the lineage to go on from.
+
+        What the app gives comes first, then what its caller brought along, then the thread's own.
+        """
         given = self._metadata.get("spanflow_engagement_id")
         if given is not None and given != "":
             return said.engagement_id_of(given), lineage
+        if brought is not None:
+            return brought, lineage
         if lineage is None:
             made = new_engagement_id()
             if self._thread is None:

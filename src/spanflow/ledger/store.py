@@ -46,7 +46,15 @@ _CHECKPOINT_THRESHOLD = "1GB"
 
 _VIEWS = "_views.sql"
 # Views of earlier versions: their file gets a new number at each change, and so is applied anew.
-_RETIRED = frozenset({"0002_views.sql", "0004_views.sql", "0007_views.sql"})
+_RETIRED = frozenset(
+    {
+        "0002_views.sql",
+        "0004_views.sql",
+        "0007_views.sql",
+        "0008_views.sql",
+        "0009_analytics.sql",
+    }
+)
 
 # By store: size, time and revision when this process closed it, and size and time when it was last
 # read from end to end and found sound.

@@ -17,6 +17,7 @@ PENDING = "*"
 
 _CUT_OFF = frozenset({"failed", "interrupted", "cancelled", "left"})
 _GOES_ON = frozenset({"resume", "retry"})
+_REMOTE = "remote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class Asking:
     Attributes:
         turn_id: Which one.
         chain_id: The first turn of its chain.
-        kind: How it began: ``new``, ``message``, ``resume``, ``fork`` or ``retry``.
+        kind: How it began: ``new``, ``message``, ``resume``, ``fork`` or ``retry``; ``remote`` for
+            one that works for another turn and has nothing to do with what people are asked.
         outcome: How it ended; None while it is open.
         started_ns: When it began.
         steps: How many steps it took.
@@ -137,6 +139,8 @@ def _begin(
     turn: Asking, open_: list[_Wait], *, was_cut_off: bool
 ) -> tuple[list[_Wait], str | None]:
     """Return the waits that a turn ends, and what became of its answer."""
+    if turn.kind == _REMOTE:
+        return [], None
     if turn.kind not in _GOES_ON:
         for wait in open_:
             wait.close(turn, SUPERSEDED)

@@ -277,23 +277,26 @@ def _begin(  # noqa: PLR0913 - what is known of a turn, by name
     goals: Sequence[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Turn:
+    from spanflow.capture import carried
     from spanflow.capture.identity import GraphShape, Identity
     from spanflow.capture.lineage import context_of
     from spanflow.capture.runtime import new_engagement_id
     from spanflow.capture.turn import Turn
     from spanflow.instrument import metadata as said
 
-    engagement_id = asked or new_engagement_id()
+    brought = carried.engagement_id(runtime)
+    engagement_id = asked or brought or new_engagement_id()
     with _lock:
         known = _last.setdefault(runtime, OrderedDict())
         seen = known.get(engagement_id) or _Seen()
     called = said.text(name) or seen.name
+    kind = "resume" if goes_on else "message" if seen.turn is not None else "new"
     settings = runtime.settings
     wanted = said.names(goals, seen.goals if seen.goals is not None else settings.goals)
     identity = Identity(
         engagement_id=engagement_id,
         name=called,
-        kind="resume" if goes_on else "message" if seen.turn is not None else "new",
+        kind="remote" if engagement_id == brought else kind,
         user_id=said.identity_of(user_id),
         session_id=said.identity_of(session_id),
         metadata=said.kept(said.mapping(metadata), settings.metadata_keys, runtime.payload_bytes),

@@ -165,7 +165,7 @@ def extraction(  # noqa: PLR0913 - what an extraction is, by name
     name = clean(name)
     # Each part is cut by itself: whether it was valid is told however large the values are.
     payload: dict[str, Any] = {
-        "schema": name,
+        "schema": clean(name),
         "valid": bool(valid),
         "values": json_payload(values, limit),
     }

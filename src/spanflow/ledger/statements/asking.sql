@@ -3,7 +3,12 @@ SELECT
     row(f.engagement_id, f.conversation_id),
     f.turn_id,
     coalesce(f.chain_id, f.turn_id),
-    f.turn_kind,
+    -- A service that is called again on its thread answers, or begins something new; without one it does neither.
+    CASE
+        WHEN f.turn_kind = 'remote' AND f.answers IS NOT NULL THEN 'resume'
+        WHEN f.turn_kind = 'remote' AND f.conversation_id IS NOT NULL THEN 'message'
+        ELSE f.turn_kind
+    END,
     CASE WHEN NOT f.is_open THEN f.outcome WHEN f.process_id IN (SELECT process_id FROM processes) THEN 'interrupted' END,
     f.started_ns,
     f.steps,

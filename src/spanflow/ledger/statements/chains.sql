@@ -4,7 +4,7 @@
 CREATE OR REPLACE TEMP TABLE their_turns AS
 SELECT
     engagement_id, conversation_id, turn_id, started_ns, first_ns, last_ns, turn_kind, outcome, chain_id, origin_turn_id,
-    coalesce(turn_kind IN ('resume', 'retry'), false) AS goes_on,
+    coalesce(turn_kind IN ('resume', 'retry') OR (turn_kind = 'remote' AND answers IS NOT NULL), false) AS goes_on,
     answers IS NOT NULL OR resolved IS NOT NULL AS answers,
     turn_id IN (FROM touched_turns) AS is_touched
 FROM turn_facts

@@ -6,7 +6,10 @@ SELECT
     -- Apart from them, so that who does not ask for steps does not pay for them.
     every_steps,
     arrayMap(t -> ifNull(t.conversation_id, ''), every_turn) AS threads,
-    arrayMap(t -> ifNull(t.kind, '') IN ('resume', 'retry'), every_turn) AS goes_on,
+    arrayMap(
+        t -> ifNull(t.kind, '') IN ('resume', 'retry') OR (ifNull(t.kind, '') = 'remote' AND notEmpty(t.answers)),
+        every_turn
+    ) AS goes_on,
     -- Most engagements have one turn, or none that goes on.
     if(
         length(every_turn) = 1 OR NOT arrayExists(g -> g, goes_on),

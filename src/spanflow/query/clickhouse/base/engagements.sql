@@ -8,13 +8,13 @@ SELECT
     firsts AS all_firsts,
     threads,
     last_turn.place AS last_step,
-    arrayLast(x -> isNotNull(x), arrayMap(t -> t.name, begun)) AS name,
-    arrayLast(x -> isNotNull(x), arrayMap(t -> t.user_id, begun)) AS user_id,
-    arrayLast(x -> isNotNull(x), arrayMap(t -> t.session_id, begun)) AS session_id,
-    arrayLast(x -> isNotNull(x), arrayMap(t -> t.conversation_id, begun)) AS conversation_id,
-    arrayLast(x -> isNotNull(x), arrayMap(t -> t.graph_version, begun)) AS graph_version,
-    arrayLast(x -> isNotNull(x), arrayMap(t -> t.metadata, begun)) AS metadata,
-    arrayLast(x -> x != '', arrayMap(t -> t.service_name, begun)) AS service_name,
+    arrayLast(x -> isNotNull(x), arrayMap(t -> t.name, ranked)) AS name,
+    arrayLast(x -> isNotNull(x), arrayMap(t -> t.user_id, ranked)) AS user_id,
+    arrayLast(x -> isNotNull(x), arrayMap(t -> t.session_id, ranked)) AS session_id,
+    arrayLast(x -> isNotNull(x), arrayMap(t -> t.conversation_id, ranked)) AS conversation_id,
+    arrayLast(x -> isNotNull(x), arrayMap(t -> t.graph_version, ranked)) AS graph_version,
+    arrayLast(x -> isNotNull(x), arrayMap(t -> t.metadata, ranked)) AS metadata,
+    arrayLast(x -> x != '', arrayMap(t -> t.service_name, ranked)) AS service_name,
     begun[1].started_ns AS started_ns,
     arrayMax(t -> least(t.last_ns, {instant_ns:Int64}), begun) AS last_seen_ns,
     intDiv(last_seen_ns, 1000) + {idle_after_us:Int64} < intDiv({instant_ns:Int64}, 1000) AS is_idle,
@@ -28,7 +28,9 @@ SELECT
         last_outcome = 'interrupted', 'interrupted',
         isNotNull(last_mark), 'abandoned',
         last_outcome = 'paused', if(is_idle, 'abandoned', 'paused'),
-        arrayExists(t -> t.has_goals, begun) OR ifNull(last_outcome IN ('cancelled', 'left'), false),
+        arrayExists(
+            t -> t.has_goals AND (ifNull(t.kind, '') != 'remote' OR ifNull(last_turn.kind, '') = 'remote'), begun
+        ) OR ifNull(last_outcome IN ('cancelled', 'left'), false),
         if(last_turn.on_thread AND NOT is_idle, 'active', 'abandoned'),
         'completed'
     ) AS status,
@@ -51,13 +53,21 @@ SELECT
     arraySum(
         (t, over, before) -> greatest(over - greatest(t.started_ns, before), 0), begun, overs, befores
     ) / 1e6 AS working_ms,
+    -- What a service did for a turn never says that somebody waits.
+    arrayMap(
+        (t, over) -> if(ifNull(t.kind, '') = 'remote' AND ifNull(last_turn.kind, '') != 'remote', 0, over), begun, overs
+    ) AS own_overs,
     -- Of turns that were over at once, the one that began last counts.
     arraySum(
         (t, before, n) -> if(
             before > 0
             AND ifNull(
                 begun[
-                    arrayLastIndex((o, m) -> o = before AND m < n, overs, arrayEnumerate(overs))
+                    arrayLastIndex(
+                        (o, m) -> m < n AND o > 0 AND o = arrayMax(arrayPushFront(arraySlice(own_overs, 1, n - 1), 0)),
+                        own_overs,
+                        arrayEnumerate(own_overs)
+                    )
                 ].outcome = 'paused',
                 false
             ),
@@ -72,7 +82,9 @@ FROM (
     SELECT
         *,
         arrayFilter(t -> t.started_ns <= {instant_ns:Int64}, every_turn) AS begun,
-        begun[-1] AS last_turn
+        -- What a service does for a turn is part of that turn, and the turn says how it went.
+        arraySort(t -> (ifNull(t.kind, '') != 'remote', t.started_ns, t.turn_id), begun) AS ranked,
+        ranked[-1] AS last_turn
     FROM engaged
     WHERE notEmpty(begun)
 )

@@ -15,7 +15,9 @@ SELECT
                         arrayMap(
                             w -> if(
                                 w.by_turn = 0 AND multiIf(
-                                    ifNull(all_turns[m.turn].kind, '') NOT IN ('resume', 'retry'), true,
+                                    ifNull(all_turns[m.turn].kind, '') = 'remote' AND empty(all_turns[m.turn].answers),
+                                    isNotNull(all_turns[m.turn].conversation_id),
+                                    ifNull(all_turns[m.turn].kind, '') NOT IN ('resume', 'retry', 'remote'), true,
                                     ifNull(all_turns[m.turn].outcome, '') = 'failed' AND all_turns[m.turn].steps = 0, false,
                                     NOT w.is_interrupt OR w.id = '', true,
                                     has(all_turns[m.turn].answers, '*')

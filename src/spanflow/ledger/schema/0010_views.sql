@@ -151,6 +151,10 @@ CREATE OR REPLACE MACRO engagement_sums(instant_ns, ids) AS TABLE
 WITH begun AS (
     SELECT
         f.*,
+        -- What a service does for a turn is part of that turn, and the turn says how it went.
+        f.turn_kind IS NOT DISTINCT FROM 'remote' AND NOT bool_and(f.turn_kind IS NOT DISTINCT FROM 'remote') OVER (
+            PARTITION BY f.engagement_id
+        ) AS is_aside,
         (f.is_open OR f.ended_ns > instant_ns) AS open_then,
         p.process_id IS NOT NULL AND f.is_open AND f.last_ns <= instant_ns AS interrupted_then,
         f.ended_ns > instant_ns OR (f.is_open AND f.last_ns > instant_ns) AS went_on,
@@ -173,10 +177,11 @@ known AS (
         row_number() OVER latest AS from_last,
         -- Turns may run side by side, and no time counts twice.
         max(over_ns) OVER earlier AS before_ns,
-        arg_max(CASE WHEN interrupted_then THEN 'interrupted' ELSE outcome END, over_ns) OVER earlier AS before_outcome
+        arg_max(CASE WHEN interrupted_then THEN 'interrupted' ELSE outcome END, over_ns)
+            FILTER (NOT is_aside) OVER earlier AS before_outcome
     FROM begun
     WINDOW
-        latest AS (PARTITION BY engagement_id ORDER BY started_ns DESC, turn_id DESC),
+        latest AS (PARTITION BY engagement_id ORDER BY is_aside, started_ns DESC, turn_id DESC),
         earlier AS (
             PARTITION BY engagement_id ORDER BY started_ns DESC, turn_id DESC
             ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING
@@ -215,7 +220,7 @@ SELECT
     bool_or(k.open_then AND NOT k.interrupted_then AND NOT k.unseen) AS any_open,
     bool_or(k.unseen) AS any_unseen,
     arg_min(k.goal, row(k.goal_ns, k.goal)) FILTER (k.goal_ns <= instant_ns) AS goal,
-    bool_or(coalesce(json_array_length(k.goals) > 0, false)) AS has_goals,
+    bool_or(coalesce(json_array_length(k.goals) > 0, false) AND NOT k.is_aside) AS has_goals,
     max(CASE WHEN k.interrupted_then OR k.unseen THEN 'interrupted' ELSE k.outcome END) FILTER (k.from_last = 1) AS last_outcome,
     max(k.mark) FILTER (k.from_last = 1 AND NOT k.open_then) AS last_mark,
     max(CASE WHEN k.went_on THEN u.place ELSE k.dropped_at END) FILTER (k.from_last = 1) AS last_dropped_at,
@@ -349,6 +354,7 @@ mine AS (
         f.last_ns,
         p.process_id IS NOT NULL AS is_gone,
         p.process_id IS NULL AND n.process_id IS NOT NULL AND f.is_open AS unseen,
+        f.turn_kind IS NOT DISTINCT FROM 'remote' AS is_remote,
         row_number() OVER (ORDER BY f.started_ns, f.turn_id) AS nth
     FROM turn_facts f
     LEFT JOIN processes p ON p.process_id = f.process_id
@@ -373,7 +379,8 @@ known AS (
         m.*,
         (m.is_open OR m.ended_ns > instant_ns) AS open_then,
         m.is_gone AND m.is_open AND m.last_ns <= instant_ns AS interrupted_then,
-        m.nth = max(m.nth) OVER (PARTITION BY i.moment) AS is_last
+        m.is_remote AND NOT bool_and(m.is_remote) OVER (PARTITION BY i.moment) AS is_aside,
+        row_number() OVER (PARTITION BY i.moment ORDER BY m.is_remote, m.nth DESC) = 1 AS is_last
     FROM instants i
     JOIN mine m ON m.started_ns <= epoch_us(i.moment) * 1000 + 999
 ),
@@ -384,7 +391,7 @@ summed AS (
         bool_or(open_then AND NOT interrupted_then AND NOT unseen) AS any_open,
         bool_or(unseen) AS any_unseen,
         min(goal) FILTER (goal_ns <= instant_ns) AS goal,
-        bool_or(has_goals) AS has_goals,
+        bool_or(has_goals AND NOT is_aside) AS has_goals,
         max(CASE WHEN interrupted_then OR unseen THEN 'interrupted' ELSE outcome END) FILTER (is_last) AS last_outcome,
         max(mark) FILTER (is_last AND NOT open_then) AS last_mark,
         max(dropped_at) FILTER (is_last) AS last_dropped_at,
@@ -513,6 +520,7 @@ SELECT
     time_to_first_token_ms,
     agent_name,
     caller,
+    TRY_CAST(json_extract_string(attributes, '$."spanflow.call.metadata"') AS JSON) AS metadata,
     scope,
     source,
     service_name,
