@@ -66,6 +66,7 @@ def marks() -> None:
 def process() -> None:
     assert_type(spanflow.configure(goals=["submitted"], enabled=False), None)
     assert_type(spanflow.flush(timeout=1.0), bool)
+    assert_type(spanflow.carry({"accept": "*/*"}), dict[str, str])
     assert_type(spanflow.shutdown(), None)
     assert_type(spanflow.uninstrument(), None)
     with spanflow.connect("traces.duckdb") as ledger:
