@@ -100,14 +100,16 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
-    home = _HOMES.get(name)
-    if home is None:
-        msg = f"module 'spanflow' has no attribute {name!r}"
-        raise AttributeError(msg)
-    value = globals()[name] = getattr(import_module(home), name)
-    return value
+if not TYPE_CHECKING:  # else every misspelt name would pass for one of ours
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first used."""
+        home = _HOMES.get(name)
+        if home is None:
+            msg = f"module 'spanflow' has no attribute {name!r}"
+            raise AttributeError(msg)
+        value = globals()[name] = getattr(import_module(home), name)
+        return value
 
 
 def __dir__() -> list[str]:

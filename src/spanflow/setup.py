@@ -248,6 +248,7 @@ def _make_runtime() -> Runtime:
     from spanflow.capture.exporter import default_ledger  # noqa: PLC0415
     from spanflow.capture.payload import clean  # noqa: PLC0415
     from spanflow.capture.runtime import Runtime  # noqa: PLC0415
+    from spanflow.instrument import workers  # noqa: PLC0415
     from spanflow.ledger.journal import journal_for  # noqa: PLC0415
     from spanflow.settings import load  # noqa: PLC0415
 
@@ -264,6 +265,7 @@ def _make_runtime() -> Runtime:
     )
     runtime = Runtime(settings, journal, __version__)
     processor.attach(runtime)
+    workers.install()
     if journal is not None and settings.ingest != "off":
         from spanflow.ledger.ingest import BackgroundIngester  # noqa: PLC0415
 
@@ -290,6 +292,7 @@ def _release() -> None:
         "spanflow.instrument.langgraph",
         "spanflow.instrument.fences",
         "spanflow.instrument.litellm",
+        "spanflow.instrument.workers",
     ):
         module = sys.modules.get(name)
         if module is not None:

@@ -13,12 +13,17 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
-from opentelemetry.context import create_key, get_value, set_value
+from opentelemetry.context import get_value, set_value
 from opentelemetry.util.genai.completion_hook import (  # pyright: ignore[reportMissingTypeStubs]
     load_completion_hook,
 )
 from opentelemetry.util.genai.handler import (  # pyright: ignore[reportMissingTypeStubs]
     TelemetryHandler,
+)
+from opentelemetry.util.genai.invocation import (  # pyright: ignore[reportMissingTypeStubs]
+    CLIENT_EMBEDDING_CONTEXT_KEY,
+    CLIENT_INFERENCE_CONTEXT_KEY,
+    CLIENT_RETRIEVAL_CONTEXT_KEY,
 )
 from opentelemetry.util.genai.types import Error  # pyright: ignore[reportMissingTypeStubs]
 from opentelemetry.util.genai.utils import (  # pyright: ignore[reportMissingTypeStubs]
@@ -34,6 +39,7 @@ from spanflow.capture.invocations import redact_inner
 from spanflow.capture.payload import Payload, clean, identifier, payload_of
 from spanflow.capture.records import usage_fields
 from spanflow.capture.runtime import SCOPE_NAME, Runtime, span_ids
+from spanflow.capture.scope import OPEN_CALL
 from spanflow.capture.usage import measure
 from spanflow.guard import diagnose
 from spanflow.tally import Call, Totals, Usage
@@ -46,9 +52,16 @@ if TYPE_CHECKING:
 
     from spanflow.capture.scope import Scope
 
-__all__ = ["CallSpans", "OpenCall", "enclosing"]
+__all__ = ["UNKNOWN_PROVIDER", "CallSpans", "OpenCall", "enclosing"]
 
-_OPEN = create_key("spanflow-call")
+UNKNOWN_PROVIDER = "unknown"
+
+_REPORTED_ONCE = {
+    "llm": CLIENT_INFERENCE_CONTEXT_KEY,
+    "embeddings": CLIENT_EMBEDDING_CONTEXT_KEY,
+    "retrieval": CLIENT_RETRIEVAL_CONTEXT_KEY,
+}
+"""Calls that are part of one of their kind around them, and util-genai's key for the outer one."""
 
 
 class OpenCall:
@@ -59,6 +72,7 @@ class OpenCall:
         "_context",
         "_events",
         "_inner",
+        "_outer",
         "captures_content",
         "ended",
         "fields",
@@ -93,8 +107,9 @@ class OpenCall:
         self.ended = False
         self._events = Events()
         self._inner: Totals | None = None
+        self._outer = _outer(kind, context)
         self._answered_by: tuple[str | None, str | None] = (None, None)
-        self._context = set_value(_OPEN, self, carried.without(invocation.context))
+        self._context = set_value(OPEN_CALL, self, carried.without(invocation.context))
         self.captures_content = invocation.should_capture_content
         if invocation.conversation_id is not None:
             # Taken from the context around: whoever put it there did not redact it.
@@ -130,6 +145,15 @@ class OpenCall:
     def context(self) -> Context:
         """The OpenTelemetry context in which this call's own work belongs."""
         return self._context
+
+    @property
+    def calls_inside(self) -> int:
+        """How many calls made within this one, and ended by now, told what they spent."""
+        owner = (self.scope.step or self.scope.turn) if self.scope is not None else None
+        found = owner.calls.told_within(self.span_id, self.started_ns) if owner is not None else 0
+        if self._inner is not None:
+            found += self._inner.llm_calls - self._inner.calls_without_usage
+        return found
 
     @property
     def is_answered_inside(self) -> bool:
@@ -211,6 +235,32 @@ class OpenCall:
                 "a model reported an impossible number of tokens; it is kept as unknown",
             )
         status = status or ("ok" if error is None and error_type is None else "error")
+        self._tell_end(usage, status, error_type)
+        message: str | None = None
+        redact_inner(self.invocation)
+        if error is not None and status != "waiting":
+            error_type, message = told_by(error, self.runtime.payload_bytes)
+            self.invocation.fail(Error(message[:LONGEST_STATUS], clean(fq_exception_type(error))))
+        else:
+            self.invocation.stop()
+        outer = self._outer
+        if outer is not None and not outer.ended:
+            # One call, seen from further inside: its span and its record are the outer one's.
+            if usage is not None:
+                provider = self.fields.get("provider")
+                told = provider if provider != UNKNOWN_PROVIDER else None
+                outer.answered_inside(usage, told, self.fields.get("model"))
+            return
+        if outer is not None:
+            # It outlived the outer one, which nobody can tell any more: a call beside it.
+            self.span_id = span_ids(trace.INVALID_SPAN)[1]
+            self.parent_span_id = outer.parent_span_id
+        ended_ns = getattr(self.invocation.span, "end_time", None) or time.time_ns()
+        self._count(usage, ended_ns)
+        self._write(usage, status, error_type, message, ended_ns)
+
+    def _tell_end(self, usage: Usage | None, status: str, error_type: str | None) -> None:
+        """Say on the span what the conventions have no word for."""
         if error_type is not None:
             self.invocation.attributes[semconv.ERROR_TYPE] = error_type
             self.invocation.span.set_status(trace.Status(trace.StatusCode.ERROR))
@@ -226,16 +276,6 @@ class OpenCall:
             and usage.total_tokens != _sum(usage)
         ):
             self.invocation.attributes[semconv.USAGE_TOTAL_TOKENS] = usage.total_tokens
-        message: str | None = None
-        redact_inner(self.invocation)
-        if error is not None and status != "waiting":
-            error_type, message = told_by(error, self.runtime.payload_bytes)
-            self.invocation.fail(Error(message[:LONGEST_STATUS], clean(fq_exception_type(error))))
-        else:
-            self.invocation.stop()
-        ended_ns = getattr(self.invocation.span, "end_time", None) or time.time_ns()
-        self._count(usage, ended_ns)
-        self._write(usage, status, error_type, message, ended_ns)
 
     def _completed(self, usage: Usage, inner: Totals) -> Usage:
         """Return the usage with what calls within told and whoever reported this one did not."""
@@ -345,6 +385,7 @@ class CallSpans:
         agent_name: str | None = None,
     ) -> OpenCall:
         """Begin a call to a model."""
+        context = _apart("llm", context)
         invocation = self._handler.inference(
             provider, request_model=model, operation_name=operation, context=context
         )
@@ -361,6 +402,7 @@ class CallSpans:
         self, scope: Scope | None, context: Context, *, provider: str, model: str | None
     ) -> OpenCall:
         """Begin a call that embeds texts."""
+        context = _apart("embeddings", context)
         invocation = self._handler.embedding(
             provider=provider, request_model=model, context=context
         )
@@ -398,6 +440,7 @@ class CallSpans:
 
     def retrieval(self, scope: Scope | None, context: Context, *, name: str) -> OpenCall:
         """Begin a retrieval of documents from the source called `name`."""
+        context = _apart("retrieval", context)
         invocation = self._handler.retrieval(data_source_id=name, context=context)
         return OpenCall(
             self._runtime,
@@ -411,8 +454,22 @@ class CallSpans:
 
 def enclosing() -> OpenCall | None:
     """Return the innermost call of ours that is going on around the running code."""
-    call = get_value(_OPEN)
+    call = get_value(OPEN_CALL)
     return call if isinstance(call, OpenCall) and not call.ended else None
+
+
+def _outer(kind: str, context: Context) -> OpenCall | None:
+    """Return the call that one of this kind, begun in `context`, is only a part of."""
+    call = get_value(OPEN_CALL, context) if kind in _REPORTED_ONCE else None
+    return call if isinstance(call, OpenCall) and call.kind == kind and not call.ended else None
+
+
+def _apart(kind: str, context: Context) -> Context:
+    """Return `context` for a call of this kind, without one around it that has ended since."""
+    call = get_value(OPEN_CALL, context)
+    if isinstance(call, OpenCall) and call.ended and call.kind == kind:
+        return set_value(_REPORTED_ONCE[kind], None, context)
+    return context
 
 
 def _sum(usage: Usage) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -28,12 +28,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OFF",
+    "OPEN_CALL",
     "Inside",
+    "Piecewise",
     "Scope",
     "clear_away",
     "context_in",
     "current",
     "find",
+    "hand_on",
+    "handed_on",
     "here",
     "is_deeper",
     "live",
@@ -42,6 +46,9 @@ __all__ = [
     "turns",
     "within",
 ]
+
+OPEN_CALL = create_key("spanflow-call")
+"""Under which the OpenTelemetry context has the innermost call of ours that is going on."""
 
 _HANDED_ON = create_key("spanflow-scope")
 
@@ -62,6 +69,9 @@ OFF = Scope(None, None, None)
 
 current: ContextVar[Scope | None] = ContextVar("spanflow_scope", default=None)
 
+_given: ContextVar[tuple[Scope, Context] | None] = ContextVar("spanflow_given", default=None)
+"""What a thread was given as it was started."""
+
 turns: weakref.WeakValueDictionary[str, Turn] = weakref.WeakValueDictionary()
 """The turns that are open now, by span id in hex; weak, so that nothing can pile up here."""
 
@@ -74,25 +84,50 @@ def find(turn_id: object, step_id: object) -> Turn | Step | None:
     return turn.steps.get(step_id, turn)
 
 
+def hand_on(scope: Scope, context: Context) -> None:
+    """Let the thread that begins here stand in `scope` until that turn ends.
+
+    Args:
+        scope: Where it was started.
+        context: The context that it was started in; it is not put in place.
+    """
+    current.set(scope)
+    _given.set((scope, context))
+
+
 def nearest(scope: Scope, fallback: Context) -> Context:
     """Return the context that work of `scope` starts in: the ambient one, else `fallback`.
 
     The ambient span is only believed where it is going on inside the same step (or, outside all
     steps, in the same turn): a span of the user's that our processor saw start there, a call of
-    ours in its fence, an agent.
+    ours in its fence, an agent. A thread has the context that it was started in for one.
     """
     ambient = otel_context.get_current()
-    span = trace.get_current_span(ambient)
-    attributes = getattr(span, "attributes", None)
+    if _is_going_on(ambient, scope):
+        return ambient
+    given = _given.get()
+    return given[1] if given is not None and _is_going_on(given[1], scope) else fallback
+
+
+def _is_going_on(context: Context, scope: Scope) -> bool:
+    """Whether what is current in `context` goes on in the same step, as far as that is known."""
+    call: Any = get_value(OPEN_CALL, context)
     if (
+        call is not None
+        and not call.ended
+        and call.scope is not None
+        and (call.scope.turn, call.scope.step) == (scope.turn, scope.step)
+    ):
+        return True  # whether or not its span records
+    span = trace.get_current_span(context)
+    attributes = getattr(span, "attributes", None)
+    return bool(
         attributes
         and scope.turn is not None
         and span.is_recording()
         and attributes.get(semconv.TURN_ID) == scope.turn.span_id
         and attributes.get(semconv.STEP_ID) == (scope.step.span_id if scope.step else None)
-    ):
-        return ambient
-    return fallback
+    )
 
 
 def context_in(scope: Scope) -> Context:
@@ -106,6 +141,12 @@ def within(scope: Scope, context: Context) -> Context:
     return set_value(_HANDED_ON, scope, context)
 
 
+def handed_on(context: Context | None = None) -> Scope | None:
+    """Return the scope in an OpenTelemetry context, which may be all that a thread was given."""
+    found = get_value(_HANDED_ON, context)
+    return found if isinstance(found, Scope) else None
+
+
 def here(context: Context | None = None) -> Scope | None:
     """Return the scope of the running code, whether its turn goes on or not.
 
@@ -116,9 +157,17 @@ def here(context: Context | None = None) -> Scope | None:
     it names. A span of somebody else's that is a step stands deeper than the scope around it.
     """
     scope = current.get()
+    if scope is not None and scope.turn is not None and scope.turn.ended:
+        given = _given.get()
+        if given is not None and given[0] is scope:
+            # A thread that outlives the turn it was started in serves whoever comes next.
+            _given.set(None)
+            current.set(None)
+            agents.current.set(None)
+            scope = None
     if scope is None:
-        found = get_value(_HANDED_ON, context)
-        if not isinstance(found, Scope):
+        found = handed_on(context)
+        if found is None or (found.turn is not None and found.turn.ended):
             return _scope_of(trace.get_current_span(context))
         scope = found
     turn = scope.turn
@@ -205,6 +254,48 @@ class Inside:
         if agent is not None:
             agents.current.reset(agent)
         return True
+
+    def piecewise(self) -> Piecewise:
+        """Return the same for code that stops again and again and goes on."""
+        context = self._context if self._context is not None else otel_context.get_current()
+        return Piecewise(self._scope, context, self._agent)
+
+
+class Piecewise(Inside):
+    """Puts in place what a generator's own code stands in, while it makes a piece and not between.
+
+    What its code has entered and not left yet, a block or a span, is back in place with the next
+    piece.
+    """
+
+    __slots__ = ("_agent_around", "_kept")
+
+    def __init__(self, scope: Scope | None, context: Context, agent: Agent | None = None) -> None:
+        super().__init__(scope, context, agent)
+        self._kept: tuple[Inside | None, Scope | None, Context, Agent | None] | None = None
+
+    def __enter__(self) -> None:
+        """Put in place what stood at the end of the piece before."""
+        self._agent_around = agents.current.get()
+        super().__enter__()
+        kept = self._kept
+        if kept is not None:
+            innermost, scope, context, agent = kept
+            _innermost.set(innermost)
+            current.set(scope)
+            otel_context.attach(context)  # never detached: the tokens of __enter__ go further back
+            agents.current.set(agent)
+
+    def __exit__(self, *_: object) -> None:
+        """Put back what stood around, and remember what stands inside."""
+        self._kept = (
+            _innermost.get(),
+            current.get(),
+            otel_context.get_current(),
+            agents.current.get(),
+        )
+        if self.take_away():
+            agents.current.set(self._agent_around)
 
 
 def clear_away() -> None:

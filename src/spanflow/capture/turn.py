@@ -423,8 +423,8 @@ class Turn(Frame):
 def _surroundings(who: Identity) -> tuple[Context, list[Link]]:
     """Return the context a turn starts in, and its links.
 
-    A turn started inside the user's span is its child. One started by a task that outlived an
-    earlier turn of ours stands alone, and is linked to what started it.
+    A turn started inside the user's span is its child. One started by a task or thread that
+    outlived an earlier turn of ours stands alone, and is linked to what started it.
     """
     context = carried.without(otel_context.get_current())
     links: list[Link] = []
@@ -432,7 +432,7 @@ def _surroundings(who: Identity) -> tuple[Context, list[Link]]:
         links.append(Link(who.previous, {semconv.LINK_KIND: semconv.LINK_PREVIOUS_TURN}))
     if who.left_from is not None:
         links.append(Link(who.left_from, {semconv.LINK_KIND: semconv.LINK_LEFT_FROM}))
-    scope = scopes.current.get()
+    scope = scopes.current.get() or scopes.handed_on()
     if scope is not None and scope.turn is not None and scope.turn.ended:
         around = trace.get_current_span(context).get_span_context()
         if around.is_valid and f"{around.trace_id:032x}" == scope.turn.trace_id:

@@ -92,6 +92,22 @@ class CallLog:
         if len(self._parents) < _MOST_PARENTS:
             self._parents[span_id] = parent_span_id
 
+    def told_within(self, span_id: str, since_ns: int) -> int:
+        """Return how many calls inside a span, which began at `since_ns`, told what they spent."""
+        found = 0
+        for call in reversed(self._calls.calls):
+            if call.ended_ns < since_ns:
+                break
+            found += call.usage.known and self._is_within(call.parent_span_id, span_id)
+        return found
+
+    def _is_within(self, at: str | None, span_id: str) -> bool:
+        seen: set[str] = set()
+        while at is not None and at != span_id and at not in seen:
+            seen.add(at)
+            at = self._parents.get(at)
+        return at == span_id
+
     def settle(self, turn: CallLog | None, *into: Totals) -> None:
         """Add what counts to each of `into`, and forget it.
 

@@ -197,9 +197,11 @@ def test_what_is_inside_a_call_counts_once(flow: Flow) -> None:
         with spanflow.tool_call("agent"):
             llm(5, 5).invoke("hello")
     assert flow.one("SELECT total_tokens FROM engagements") == 50
+    # The one inside tells which model answered.
     assert flow.sql(
-        "SELECT model, counted, not_counted_because FROM llm_calls ORDER BY started_at"
-    ) == [("m", True, None), ("fake-1", True, None)]
+        "SELECT request_model, model, counted, not_counted_because FROM llm_calls"
+        " ORDER BY started_at"
+    ) == [("m", "fake-1", True, None), ("fake-1", "fake-1", True, None)]
 
 
 def test_a_call_around_one_that_knows_more_takes_its_numbers(flow: Flow) -> None:

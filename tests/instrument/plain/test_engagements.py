@@ -219,7 +219,7 @@ def test_inside_a_node_it_is_the_graphs_run(flow: Flow) -> None:
 
 
 def test_threads_say_which_they_mean(flow: Flow) -> None:
-    """A plain thread knows nothing of the block around it; with an id it does."""
+    """A thread stands where it was started; with an id it stands where that says."""
 
     def work(mine: str) -> None:
         with spanflow.step("work", engagement_id=mine) as s:
@@ -243,5 +243,6 @@ def test_threads_say_which_they_mean(flow: Flow) -> None:
         " GROUP BY ALL ORDER BY ALL"
     ) == [("x", 3, 6), ("y", 3, 6)]
     assert flow.one("SELECT count(*) FROM events WHERE kind = 'log'") == 12
-    assert flow.one("SELECT name FROM engagements WHERE engagement_id NOT IN ('x', 'y')") == "loose"
+    assert flow.sql("SELECT engagement_id FROM steps WHERE path = 'loose'") == [("y",)]
+    assert flow.one("SELECT count(*) FROM engagements") == 2
     assert guard.counts() == {}

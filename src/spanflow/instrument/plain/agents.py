@@ -6,21 +6,20 @@ user is in the journey is for steps to say.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from spanflow.instrument.plain.block import Block
 from spanflow.instrument.plain.steps import OwnBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from spanflow.capture.runtime import Runtime
     from spanflow.capture.scope import Inside
     from spanflow.instrument.plain.spans import OpenSpan
+    from spanflow.instrument.plain.wrapping import FunctionT
 
 __all__ = ["AgentBlock", "TraceBlock", "agent"]
-
-_F = TypeVar("_F", bound="Callable[..., Any]")
 
 
 class AgentBlock(OwnBlock):
@@ -42,11 +41,11 @@ class AgentBlock(OwnBlock):
         self._role = role
         self._span: OpenSpan | None = None
 
-    def __call__(self, function: _F) -> _F:
+    def __call__(self, function: FunctionT) -> FunctionT:
         """Make each call of `function` work of this agent."""
-        from spanflow.instrument.plain.functions import wrapped
+        from spanflow.instrument.plain.wrapping import wrapped
 
-        return wrapped(function, lambda *_: AgentBlock(self.name, self._role))
+        return wrapped(function, lambda: AgentBlock(self.name, self._role))
 
     def _open(self, runtime: Runtime) -> Inside | None:
         from opentelemetry import trace
@@ -126,10 +125,10 @@ class TraceBlock(Block):
 
 
 @overload
-def agent(name: _F, /) -> _F: ...
+def agent(name: FunctionT, /) -> FunctionT: ...
 @overload
 def agent(name: str, /, role: str | None = None) -> AgentBlock: ...
-def agent(name: str | Callable[..., Any], /, role: str | None = None) -> Any:
+def agent(name: Any, /, role: str | None = None) -> Any:
     """Name the agent that is at work in a block of code, or in each call of a function.
 
     Its name stands as ``gen_ai.agent.name`` on the steps and calls inside, and on others' spans.
@@ -153,6 +152,8 @@ def agent(name: str | Callable[..., Any], /, role: str | None = None) -> Any:
         >>> inner.name
         'researcher'
     """
-    if callable(name):
-        return AgentBlock(getattr(name, "__name__", "agent"))(name)
+    if not isinstance(name, str):
+        from spanflow.instrument.plain.wrapping import name_of
+
+        return AgentBlock(name_of(name))(name)
     return AgentBlock(name, role)

@@ -52,6 +52,24 @@ class Block:
     def _tell(self, attributes: Mapping[str, Any]) -> None:
         """Say more of what is open."""
 
+    def took(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Hear what the function was called with that this block stands around."""
+
+    def saw(self, piece: Any) -> None:
+        """Hear a piece of what that function streams."""
+
+    def gave(self, result: Any) -> None:
+        """Hear what that function returned."""
+
+    def streamed(self, attributes: Mapping[str, Any]) -> None:
+        """Hear how the function streamed, before the block ends."""
+        if self._inside is None:
+            return
+        try:
+            self._tell(attributes)
+        except Exception as error:  # noqa: BLE001 - the fail-open boundary
+            report(self.site, error)
+
     def begin(self) -> None:
         """Open the block without entering it; :meth:`inside` stands for it, piece by piece."""
         self._inside = None

@@ -79,7 +79,6 @@ class _CallBlock:
 
         from spanflow.capture import processor
         from spanflow.capture import scope as scopes
-        from spanflow.capture.call import enclosing
 
         scopes.clear_away()
         if scopes.current.get() is scopes.OFF:
@@ -91,12 +90,7 @@ class _CallBlock:
                 return None
         else:
             scope = scopes.standing()
-        around = enclosing()
-        if scope is None or (around is not None and around.scope is scope):
-            # Inside another call of ours, recording or not: else an unsampled one counts twice.
-            context = otel_context.get_current()
-        else:
-            context = scopes.context_in(scope)
+        context = scopes.context_in(scope) if scope is not None else otel_context.get_current()
         return self._opened(gate.spans(served), scope, context)
 
     def _opened(self, spans: CallSpans, scope: Scope | None, context: Context) -> OpenCall:
@@ -129,10 +123,26 @@ class _CallBlock:
         except Exception as problem:  # noqa: BLE001 - the fail-open boundary
             report(self.site, problem)
 
-    def chunk(self) -> None:
-        """Note a piece of a streamed answer."""
+    @property
+    def captures_content(self) -> bool:
+        """Whether what was said is kept."""
+        return self._call is not None and self._call.captures_content
+
+    def took(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Hear what the function was called with that this call stands around."""
+
+    def saw(self, piece: Any) -> None:
+        """Hear a piece of what that function streams."""
+
+    def gave(self, result: Any) -> None:
+        """Hear what that function returned."""
+
+    @guarded("api.call")
+    def streamed(self, attributes: Mapping[str, Any]) -> None:
+        """Hear how the function streamed, before the call ends."""
         if self._call is not None:
-            self._call.first_token()
+            self._call.invocation.attributes.update(attributes)
+            self._call.fields.setdefault("attributes", {}).update(attributes)
 
     def __enter__(self) -> Self:
         """Make the call what the running code belongs to."""
@@ -200,6 +210,17 @@ class LlmCallBlock(_CallBlock):
         if not self._provider:
             call.fields["provider"] = None  # the conventions want a word; a record has null
         return call
+
+    @property
+    def calls_inside(self) -> int:
+        """How many calls made within this one told what they spent, so far."""
+        return self._call.calls_inside if self._call is not None else 0
+
+    @guarded("api.llm_call")
+    def first_token(self) -> None:
+        """Note a piece of a streamed answer; the first one is timed."""
+        if self._call is not None:
+            self._call.first_token()
 
     @guarded("api.llm_call")
     def set_usage(self, **usage: Any) -> None:

@@ -5,7 +5,7 @@ A step outside every engagement is an engagement of its own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from spanflow.guard import diagnose
 from spanflow.instrument.endings import ending_of
@@ -14,15 +14,14 @@ from spanflow.instrument.plain.engagements import EngagementBlock
 from spanflow.instrument.plain.targets import named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from spanflow.capture.runtime import Runtime
     from spanflow.capture.scope import Inside, Scope
     from spanflow.capture.step import Step
+    from spanflow.instrument.plain.wrapping import FunctionT
 
 __all__ = ["OwnBlock", "StepBlock", "step"]
-
-_F = TypeVar("_F", bound="Callable[..., Any]")
 
 
 class OwnBlock(Block):
@@ -87,13 +86,13 @@ class StepBlock(OwnBlock):
         self._step: Step | None = None
         self.step_id: str | None = None
 
-    def __call__(self, function: _F) -> _F:
+    def __call__(self, function: FunctionT) -> FunctionT:
         """Make each call of `function` such a step."""
-        from spanflow.instrument.plain.functions import wrapped
+        from spanflow.instrument.plain.wrapping import wrapped
 
         return wrapped(
             function,
-            lambda *_: StepBlock(
+            lambda: StepBlock(
                 self._name,
                 self._tools,
                 is_global=self._is_global,
@@ -155,7 +154,7 @@ class StepBlock(OwnBlock):
 
 
 @overload
-def step(name: _F, /) -> _F: ...
+def step(name: FunctionT, /) -> FunctionT: ...
 @overload
 def step(
     name: str,
@@ -167,7 +166,7 @@ def step(
     engagement_id: str | None = None,
 ) -> StepBlock: ...
 def step(
-    name: str | Callable[..., Any],
+    name: Any,
     /,
     *,
     tools: Sequence[str] | None = None,
@@ -201,6 +200,8 @@ def step(
         >>> rank([3, 1])
         [1, 3]
     """
-    if callable(name):
-        return StepBlock(getattr(name, "__name__", "step"))(name)
+    if not isinstance(name, str):
+        from spanflow.instrument.plain.wrapping import name_of
+
+        return StepBlock(name_of(name))(name)
     return StepBlock(name, tools, is_global=is_global, step_id=step_id, engagement_id=engagement_id)
