@@ -1,4 +1,4 @@
-"""The page about the API is true: its program prints what it shows, and it tells of every name."""
+"""The pages about the API are true: their programs print what they show; every name is told of."""
 
 from __future__ import annotations
 
@@ -7,22 +7,40 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import spanflow
 
-PAGE = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DOCS = Path(__file__).parents[1] / "docs"
+NAMES = ("api", "decorators", "extraction", "services", "state-keys")
+PAGES = {name: (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in NAMES}
+PAGE = PAGES["api"]
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n^```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
-BLOCKS = BLOCK.findall(PAGE)
+BLOCKS = {name: BLOCK.findall(page) for name, page in PAGES.items()}
 BETWEEN = "\N{BLACK SCISSORS}\n"
+_ran: dict[str, tuple[Path, list[str]]] = {}
 
 
-@pytest.fixture(scope="module")
-def printed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """What each block prints, all run as one program in the order of the page."""
-    folder = tmp_path_factory.mktemp("page")
-    program = f"\nprint({BETWEEN!r}, end='', flush=True)\n".join(code for code, _ in BLOCKS)
+@pytest.fixture
+def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, list[str]]]:
+    """Run all blocks of a page as one program, once; gives its folder and what each printed."""
+
+    def ran(page: str) -> tuple[Path, list[str]]:
+        if page not in _ran:
+            folder = tmp_path_factory.mktemp(page)
+            _ran[page] = (folder, _printed(folder, [code for code, _ in BLOCKS[page]]))
+        return _ran[page]
+
+    return ran
+
+
+def _printed(folder: Path, blocks: list[str]) -> list[str]:
+    program = f"\nprint({BETWEEN!r}, end='', flush=True)\n".join(blocks)
     (folder / "page.py").write_text(program, "utf-8")
     plain = {
         key: value
@@ -32,7 +50,8 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "page.py"],
         cwd=folder,
-        env={**plain, "PYTHONIOENCODING": "utf-8"},
+        # A client is made with this key, and asked for nothing.
+        env={**plain, "PYTHONIOENCODING": "utf-8", "OPENAI_API_KEY": "none"},
         capture_output=True,
         encoding="utf-8",
         timeout=110,
@@ -42,14 +61,33 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return done.stdout.split(BETWEEN)
 
 
-@pytest.mark.parametrize("nth", range(len(BLOCKS)))
-def test_a_block_prints_what_stands_below_it(printed: list[str], nth: int) -> None:
-    assert printed[nth] == BLOCKS[nth][1]
+@pytest.mark.parametrize(
+    ("page", "nth"), [(page, nth) for page, blocks in BLOCKS.items() for nth in range(len(blocks))]
+)
+def test_a_block_prints_what_stands_below_it(
+    run: Callable[[str], tuple[Path, list[str]]], page: str, nth: int
+) -> None:
+    assert run(page)[1][nth] == BLOCKS[page][nth][1]
 
 
 def test_there_is_something_to_run() -> None:
-    assert len(BLOCKS) == PAGE.count("```python\n") > 8
-    assert sum(bool(shown) for _, shown in BLOCKS) == PAGE.count("```text\n") > 6
+    for name, page in PAGES.items():
+        assert len(BLOCKS[name]) == page.count("```python\n") > 0
+        assert sum(bool(shown) for _, shown in BLOCKS[name]) == page.count("```text\n")
+    assert len(BLOCKS["api"]) > 8
+
+
+def test_what_the_pages_ask_in_sql_is_answered(
+    run: Callable[[str], tuple[Path, list[str]]],
+) -> None:
+    folder, _ = run("extraction")
+    [query] = re.findall(r"```sql\n(.*?)```", PAGES["extraction"], re.DOTALL)
+    with spanflow.connect(folder / "extracted.duckdb") as ledger:
+        rows = list(ledger.sql(query))
+    assert sorted((row["schema"], row["valid"]) for row in rows) == [
+        ("BudgetInfo", "true"),
+        ("Dates", "false"),
+    ]
 
 
 @pytest.mark.parametrize("name", spanflow.__all__)
@@ -65,8 +103,8 @@ def test_links_lead_somewhere() -> None:
         return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
     known = {anchor(line.lstrip("# ")) for line in PAGE.splitlines() if line.startswith("#")}
-    known |= set(re.findall(r'<a id="([^"]+)">', PAGE))
     for target in re.findall(r"\]\(#([^)]+)\)", PAGE):
         assert target in known, target
-    for target in re.findall(r"\]\(([\w-]+\.md)\)", PAGE):
-        assert (Path(__file__).parents[1] / "docs" / target).exists(), target
+    for page in PAGES.values():
+        for target in re.findall(r"\]\(([\w-]+\.md)\)", page):
+            assert (DOCS / target).exists(), target
