@@ -247,7 +247,7 @@ def test_with_nothing_captured_it_is_just_instructor() -> None:
 
 def test_telemetry_that_fails_is_counted_and_harms_nobody(flow: Flow, monkeypatch) -> None:
     guard.set_strict(False)
-    monkeypatch.setattr("spanflow.instrument.instructor.usage_of", lambda _: 1 / 0)
+    monkeypatch.setattr("spanflow.instrument.instructor.Replies", lambda: 1 / 0)
     monkeypatch.setattr("spanflow.instrument.plain.marks.extraction", lambda *_: 1 / 0)
     assert extract(Server(GOOD).openai()).model_dump() == GOOD
     assert guard.counts() == {"instructor.replied": 1, "extraction.note": 1}

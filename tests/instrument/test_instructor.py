@@ -10,8 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.responses import ResponseUsage
 
-from spanflow.instrument.instructor import said_in, usage_of
+from spanflow.instrument.instructor import said_in
+from spanflow.instrument.plain.replies import Replies
 from spanflow.tally import Usage
+
+
+def usage_of(answer: Any) -> dict[str, Any]:
+    """What is read of an answer's usage."""
+    told = Replies()
+    told.read(answer)
+    return told.usage
 
 
 def answered(usage: Any) -> Any:

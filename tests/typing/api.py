@@ -12,7 +12,7 @@ from typing import Any, assert_type
 
 import spanflow
 from spanflow.instrument.plain.agents import AgentBlock
-from spanflow.instrument.plain.calls import LlmCallBlock, ToolCallBlock
+from spanflow.instrument.plain.call_blocks import LlmCallBlock, ToolCallBlock
 from spanflow.instrument.plain.engagements import EngagementBlock
 from spanflow.instrument.plain.steps import StepBlock
 

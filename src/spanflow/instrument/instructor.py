@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from spanflow.errors import ConfigurationError
 from spanflow.guard import guarded
+from spanflow.instrument.plain.replies import Replies
 
 if TYPE_CHECKING:
     from spanflow.capture.call import OpenCall
 
-__all__ = ["Requests", "client_of", "library", "litellm_takes_tools", "said_in", "usage_of"]
+__all__ = ["Requests", "client_of", "library", "litellm_takes_tools", "said_in"]
 
 
 def client_of(given: Any, mode: Any = None) -> Any:
@@ -141,11 +142,11 @@ class Requests:
         """Put an answer on its call; `is_told` is whether a call inside has told what it spent."""
         self._call.set_messages(output=said_in(answer))
         if not is_told:
-            self._call.set_answer(
-                model=_text(_get(answer, "model")), response_id=_text(_get(answer, "id"))
-            )
             # Read now: Instructor is about to write the sum of all its requests into it.
-            self._call.set_usage(**usage_of(answer))
+            told = Replies()
+            told.read(answer)
+            self._call.set_answer(model=told.model, response_id=told.response_id)
+            self._call.set_usage(**told.usage)
 
     @guarded("instructor.failed")
     def _failed(self, error: BaseException, **_: Any) -> None:
@@ -157,35 +158,6 @@ def _provider_of(client: Any) -> str | None:
     if getattr(client, "client", None) is None:
         return None
     return _text(getattr(getattr(client, "provider", None), "value", None))
-
-
-def usage_of(answer: Any) -> dict[str, Any]:
-    """Return what a provider's answer says it spent, by our names; nothing where it says nothing.
-
-    Read are the shapes of OpenAI's two APIs (and of all who copy them), Anthropic's and Gemini's.
-    """
-    told = _get(answer, "usage")
-    if told is None:
-        return _gemini(_get(answer, "usage_metadata"))
-    into = _first(told, "prompt_tokens_details", "input_tokens_details")
-    out = _first(told, "completion_tokens_details", "output_tokens_details")
-    read, written = _get(told, "cache_read_input_tokens"), _get(told, "cache_creation_input_tokens")
-    given = _get(told, "prompt_tokens")
-    if given is None:
-        # Anthropic's own count leaves cached tokens out, and tells them beside it.
-        given = _sum(_get(told, "input_tokens"), read, written)
-    produced = _first(told, "completion_tokens", "output_tokens")
-    total = _get(told, "total_tokens")
-    if not given and not produced and not total:
-        return {}  # zeros stand for "unknown" where a provider says nothing
-    return {
-        "input_tokens": given,
-        "output_tokens": produced,
-        "total_tokens": total,
-        "cache_read_tokens": _get(into, "cached_tokens") if read is None else read,
-        "cache_write_tokens": _get(into, "cache_write_tokens") if written is None else written,
-        "reasoning_tokens": _get(out, "reasoning_tokens"),
-    }
 
 
 def said_in(answer: Any) -> Any:
@@ -205,26 +177,6 @@ def said_in(answer: Any) -> Any:
         if found is not None:
             return found
     return None
-
-
-def _gemini(told: Any) -> dict[str, Any]:
-    if told is None:
-        return {}
-    produced, thought = _get(told, "candidates_token_count"), _get(told, "thoughts_token_count")
-    return {
-        "input_tokens": _get(told, "prompt_token_count"),
-        "output_tokens": _sum(produced, thought),  # Gemini leaves the thoughts out
-        "total_tokens": _get(told, "total_token_count"),
-        "cache_read_tokens": _get(told, "cached_content_token_count"),
-        "reasoning_tokens": thought,
-    }
-
-
-def _sum(count: Any, *more: Any) -> Any:
-    """Return a count with those that belong to it; what is no number is left to be refused."""
-    return (
-        count if not isinstance(count, int) else count + sum(n for n in more if isinstance(n, int))
-    )
 
 
 def _get(value: Any, name: str) -> Any:

@@ -12,7 +12,7 @@ from graphs import State, chain, llm
 
 import spanflow
 from spanflow.instrument.plain.agents import TraceBlock
-from spanflow.instrument.plain.calls import RetrievalBlock
+from spanflow.instrument.plain.call_blocks import RetrievalBlock
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -78,7 +78,7 @@ RESPONSE = {
         "output_tokens_details": {"reasoning_tokens": 10},
     },
 }
-OF_RESPONSE = (OF_CHAT[0], "gpt-5", "resp_1")
+OF_RESPONSE = ({**OF_CHAT[0], "cache_write_tokens": 0}, "gpt-5", "resp_1")
 MESSAGE = {
     "id": "msg_1",
     "type": "message",

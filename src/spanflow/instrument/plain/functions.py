@@ -10,7 +10,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from spanflow.guard import guarded
-from spanflow.instrument.plain.calls import LlmCallBlock, RetrievalBlock, ToolCallBlock
+from spanflow.instrument.plain.call_blocks import LlmCallBlock, RetrievalBlock, ToolCallBlock
 from spanflow.instrument.plain.wrapping import name_of, wrapped
 
 if TYPE_CHECKING:

@@ -97,7 +97,10 @@ class Replies:
     def _read_answer(self, told: Any, kind: str) -> None:
         usage = _get(told, "usage")
         if _counts(usage, "prompt_tokens", "completion_tokens"):
-            self._usage = _of_chat(usage)
+            spent = _of_chat(usage)
+            # Zeros stand for "unknown" where a provider says nothing: no call spends none.
+            if any(spent[name] for name in ("input_tokens", "output_tokens", "total_tokens")):
+                self._usage = spent
         elif _counts(usage, "input_tokens", "output_tokens"):
             if kind == "message" or any(_get(usage, name) is not None for name in _ANTHROPIC[2:]):
                 self._anthropic = {name: _get(usage, name) for name in _ANTHROPIC}
@@ -143,11 +146,13 @@ class Replies:
 
 def _of_chat(usage: Any) -> dict[str, Any]:
     """Read a usage of OpenAI's chat completions; cached and reasoning tokens are parts of it."""
+    given = _get(usage, "prompt_tokens_details")
     return {
         "input_tokens": _get(usage, "prompt_tokens"),
         "output_tokens": _get(usage, "completion_tokens"),
         "total_tokens": _get(usage, "total_tokens"),
-        "cache_read_tokens": _get(_get(usage, "prompt_tokens_details"), "cached_tokens"),
+        "cache_read_tokens": _get(given, "cached_tokens"),
+        "cache_write_tokens": _get(given, "cache_write_tokens"),
         "reasoning_tokens": _get(_get(usage, "completion_tokens_details"), "reasoning_tokens"),
     }
 
@@ -160,7 +165,7 @@ def _of_parts(usage: Any, into: str, out: str) -> dict[str, Any]:
         "output_tokens": _get(usage, "output_tokens"),
         "total_tokens": _get(usage, "total_tokens"),
         "cache_read_tokens": _either(given, "cached_tokens", "cache_read"),
-        "cache_write_tokens": _get(given, "cache_creation"),
+        "cache_write_tokens": _either(given, "cache_write_tokens", "cache_creation"),
         "reasoning_tokens": _either(produced, "reasoning_tokens", "reasoning"),
     }
 
