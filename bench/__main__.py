@@ -41,6 +41,8 @@ def main() -> None:
         for mode, what, most in (
             ("sync", "one step, sync", 100),
             ("async", "one step, async", 100),
+            ("plain", "one step, plain Python", 100),
+            ("off", "… with capture off", 5),
             ("model", "one call, LangChain", None),
             ("litellm", "one call, LiteLLM", None),
         ):
@@ -50,9 +52,9 @@ def main() -> None:
                 what,
                 f"{statistics.median(it.bare):.0f} µs",
                 f"{statistics.median(it.spanflow):.0f} µs",
-                f"{it.added_us:.0f} µs",
+                f"{it.added_us:.3g} µs",
                 f"{it.floor_added_us:.0f} µs",
-                f"{it.ratio:.2f}",
+                f"{it.ratio:,.2f}",
                 f"{it.added_us / max(it.floor_added_us, 0.1):.1f}",
                 _target(it.added_us, most) if most else "",
             )

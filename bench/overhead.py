@@ -58,7 +58,8 @@ def measure(mode: str, blocks: int, folder: Path) -> Overhead:
     """Run every contender once a block, in random order.
 
     Args:
-        mode: `sync` or `async` steps, or calls of a `model` or of `litellm`.
+        mode: `sync` or `async` steps, calls of a `model` or of `litellm`, steps of `plain` Python,
+            or these with capture `off`.
         blocks: How many blocks of a few runs each contender makes.
         folder: Where the ledger goes.
     """

@@ -13,15 +13,15 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from bench import calls, chain
+from bench import calls, chain, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def prepare(contender: str) -> None:
+def prepare(contender: str, mode: str) -> None:
     """Set this process up as `bare`, `floor` or `spanflow` (which reads its variables)."""
-    if contender == "bare":
+    if contender == "bare" or (contender == "spanflow" and mode == "off"):
         return
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
@@ -37,11 +37,13 @@ def runner(contender: str, mode: str) -> Callable[[int], list[int]]:
     """Return a function that makes `n` runs and gives the nanoseconds of each."""
     asynchronous = mode == "async"
     with_spans = contender == "floor"
-    graph: Any = (
-        calls.build(mode, with_spans=with_spans)
-        if mode in ("model", "litellm")
-        else chain.build(asynchronous=asynchronous, with_spans=with_spans)
-    )
+    graph: Any
+    if mode in ("plain", "off"):
+        graph = plain.build(contender)
+    elif mode in ("model", "litellm"):
+        graph = calls.build(mode, with_spans=with_spans)
+    else:
+        graph = chain.build(asynchronous=asynchronous, with_spans=with_spans)
     start: Any = {"n": 0}
 
     def run(n: int) -> list[int]:
@@ -69,7 +71,7 @@ def runner(contender: str, mode: str) -> Callable[[int], list[int]]:
 def main() -> None:
     """Answer each line of input, a number of runs, with a line of JSON."""
     contender, mode = sys.argv[1:]
-    prepare(contender)
+    prepare(contender, mode)
     run = runner(contender, mode)
     for line in sys.stdin:
         sys.stdout.write(json.dumps(run(int(line))) + "\n")
