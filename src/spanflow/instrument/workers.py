@@ -109,7 +109,10 @@ def _around_start(wrapped: Any, thread: Any, args: Any, kwargs: Any) -> Any:
     # A run that was left out says nothing of when it ends.
     if place is not None and place.scope is not None and place.scope is not scopes.OFF:
         # On the object: most threads of others override `run`.
-        thread.run = partial(_run_thread, thread, place, thread.run)
+        try:
+            thread.run = partial(_run_thread, thread, place, thread.run)
+        except Exception as error:  # noqa: BLE001 - somebody's class may not have it
+            report("workers.start", error)
     return wrapped(*args, **kwargs)
 
 
