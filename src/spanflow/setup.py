@@ -24,7 +24,6 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from spanflow import switches
 from spanflow.errors import ConfigurationError
 from spanflow.guard import guarded, report
-from spanflow.instrument.plain import gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -207,6 +206,8 @@ def _switch_on(overrides: dict[str, Any]) -> None:
             _release()
             return
         _Process.on = True
+        from spanflow.instrument.plain import gate  # noqa: PLC0415 - nothing where switched off
+
         gate.open_with(_activate)
         _watch()
         if _Process.runtime is not None:
@@ -283,7 +284,8 @@ def _make_runtime() -> Runtime:
 
 def _release() -> None:
     """Unwrap everything and let go of the runtime."""
-    if not _Process.on:
+    gate = sys.modules.get("spanflow.instrument.plain.gate")
+    if gate is not None and not _Process.on:
         gate.close()
         sentry = sys.modules.get("spanflow.capture.sentinel")
         if sentry is not None:

@@ -68,7 +68,11 @@ def fails(state: State) -> State:
     raise RuntimeError(msg)
 
 
-def test_metrics_equal_the_ledger(flow: Flow, measured: Callable[[], Any]) -> None:
+def test_metrics_equal_the_ledger(
+    flow: Flow, measured: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whatever other tests of this process have named already.
+    monkeypatch.setattr("spanflow.capture.metering._MOST_VALUES", 1_000_000)
     thread: Any = {"configurable": {"thread_id": "1"}, "run_name": "booking"}
     graph = chain("a", "b", a=calling(llm(10, 20)), b=waits)
     graph.checkpointer = InMemorySaver()

@@ -6,7 +6,7 @@ user is in the journey is for steps to say.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from spanflow.instrument.plain.block import Block
 from spanflow.instrument.plain.steps import OwnBlock
@@ -152,8 +152,9 @@ def agent(name: Any, /, role: str | None = None) -> Any:
         >>> inner.name
         'researcher'
     """
-    if not isinstance(name, str):
+    if callable(name) or isinstance(name, classmethod | staticmethod):
         from spanflow.instrument.plain.wrapping import name_of
 
-        return AgentBlock(name_of(name))(name)
+        function = cast("Any", name)
+        return AgentBlock(name_of(function))(function)
     return AgentBlock(name, role)
