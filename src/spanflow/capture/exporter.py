@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from spanflow import semconv, switches
+from spanflow import switches
 from spanflow.guard import report
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ class DuckDBSpanExporter(SpanExporter):
             return SpanExportResult.FAILURE
         if not self._enabled:
             return SpanExportResult.SUCCESS
-        from spanflow.capture.dialects import read_span  # noqa: PLC0415 - nothing where switched off
+        from spanflow import semconv  # noqa: PLC0415 - nothing where switched off
+        from spanflow.capture.dialects import read_span  # noqa: PLC0415
         from spanflow.capture.records import record_of  # noqa: PLC0415
         from spanflow.capture.runtime import SCOPE_NAME  # noqa: PLC0415
 
