@@ -59,7 +59,7 @@ def main() -> None:
     from bench.chain import NODES
     from bench.worker import prepare, runner
 
-    prepare("spanflow")
+    prepare("spanflow", "sync")
     run = runner("spanflow", "sync")
     resident: list[float] = []
     # Loaded into the ledger after each tenth: what the first load keeps is in the first figure.
