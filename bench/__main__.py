@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SPANS_A_SECOND = 150_000
+_WHOLE_FROM_US = 10
 
 
 def main() -> None:
@@ -41,7 +42,7 @@ def main() -> None:
         for mode, what, most in (
             ("sync", "one step, sync", 100),
             ("async", "one step, async", 100),
-            ("plain", "one step, plain Python", 100),
+            ("plain", "one step, plain", 100),
             ("off", "… with capture off", 5),
             ("model", "one call, LangChain", None),
             ("litellm", "one call, LiteLLM", None),
@@ -52,9 +53,9 @@ def main() -> None:
                 what,
                 f"{statistics.median(it.bare):.0f} µs",
                 f"{statistics.median(it.spanflow):.0f} µs",
-                f"{it.added_us:.3g} µs",
+                _microseconds(it.added_us),
                 f"{it.floor_added_us:.0f} µs",
-                f"{it.ratio:,.2f}",
+                f"{it.ratio:.2f}" if statistics.median(it.bare) > 1 else "",
                 f"{it.added_us / max(it.floor_added_us, 0.1):.1f}",
                 _target(it.added_us, most) if most else "",
             )
@@ -150,6 +151,10 @@ def _of_questions(asked: Sequence[analytics.Question], sizes: Sequence[int]) -> 
             _target(ours[largest], question.most_ms) if question.most_ms else "",
         )
     return table
+
+
+def _microseconds(value: float) -> str:
+    return f"{value:.0f} µs" if value >= _WHOLE_FROM_US else f"{value:.1f} µs"
 
 
 def _target(value: float, most: float) -> str:
