@@ -132,39 +132,7 @@ class ExtractionModule(ModuleType):
 
     Extractor: type[Extractor]
 
-    def __call__(  # noqa: PLR0913 - what an extraction is, by name
-        self,
-        schema: Any,
-        values: Any,
-        *,
-        valid: bool = True,
-        error: Any = None,
-        step_id: str | None = None,
-        engagement_id: str | None = None,
-    ) -> None:
-        """Note what was extracted from what somebody said, and whether it fits its schema.
-
-        Args:
-            schema: Its name, a JSON schema with a ``title``, or the pydantic model itself.
-            values: The values: a mapping or an instance of the model. They are kept whether or not
-                content is captured; redaction takes out of them what it is told to.
-            valid: Whether the values fit the schema.
-            error: What is wrong with them: an exception, a text, or JSON-able data.
-            step_id: The open step that is meant, where it is another.
-            engagement_id: The open engagement that is meant, where it is another.
-
-        Example:
-            >>> import spanflow
-            >>> spanflow.extraction("BudgetInfo", {"budget": 95000, "area": "Shibuya"})
-        """
-        marks.extraction(
-            schema,
-            values,
-            valid=valid,
-            error=error,
-            step_id=step_id,
-            engagement_id=engagement_id,
-        )
+    __call__ = staticmethod(marks.extraction)
 
 
 def _messages(told: str | Sequence[Any]) -> list[Any]:

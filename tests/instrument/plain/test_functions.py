@@ -240,11 +240,26 @@ async def test_they_are_called_what_they_wrap(flow: Flow) -> None:
     ]
 
 
-@pytest.mark.parametrize("what", [CallableObject, property(plain), 5, None])
-def test_what_is_no_function_is_refused(what: Any) -> None:
-    for decorate in EVERY.values():
-        with pytest.raises(TypeError, match="stands on functions and methods"):
-            decorate(what)
+@every
+def test_a_class_is_refused(decorate: Any) -> None:
+    with pytest.raises(TypeError, match="stands on functions and methods, not on class"):
+        decorate(CallableObject)
+
+
+@pytest.mark.parametrize("what", [property(plain), 5, None])
+@pytest.mark.parametrize("kind", [kind for kind in EVERY if kind not in {"agent", "step"}])
+def test_what_is_no_function_is_refused(kind: str, what: Any) -> None:
+    with pytest.raises(TypeError, match="stands on functions and methods"):
+        EVERY[kind](what)
+
+
+@pytest.mark.parametrize("what", [property(plain), 5, None])
+@pytest.mark.parametrize("kind", [spanflow.agent, spanflow.step])
+def test_what_is_no_function_is_the_name_of_a_block(flow: Flow, kind: Any, what: Any) -> None:
+    with spanflow.engagement("e"), kind(what):
+        pass
+    [[_, [name]]] = flow.tree()
+    assert name.split(" ", 1)[1] == str(what)
 
 
 POOL = """

@@ -42,10 +42,10 @@ def log(
     """
     served = gate.runtime()
     if served is not None:
-        from spanflow.capture.payload import json_payload
+        from spanflow.capture.payload import clean, json_payload
 
         kept = json_payload(payload, served.payload_bytes) if payload else None
-        _add("log", "log", name, kept, step_id, engagement_id)
+        _add("log", "log", clean(name), kept, step_id, engagement_id)
 
 
 @guarded("api.error")
@@ -165,7 +165,7 @@ def extraction(  # noqa: PLR0913 - what an extraction is, by name
     name = clean(name)
     # Each part is cut by itself: whether it was valid is told however large the values are.
     payload: dict[str, Any] = {
-        "schema": clean(name),
+        "schema": name,
         "valid": bool(valid),
         "values": json_payload(values, limit),
     }
@@ -181,7 +181,7 @@ def extraction(  # noqa: PLR0913 - what an extraction is, by name
 def _add(  # noqa: PLR0913, PLR0917 - called in this module alone
     function: str,
     kind: str,
-    name: object,
+    name: str,
     payload: Any,
     step_id: str | None,
     engagement_id: str | None,
@@ -190,9 +190,8 @@ def _add(  # noqa: PLR0913, PLR0917 - called in this module alone
     if scope is None or scope.turn is None:
         return
     from spanflow.capture.events import Event
-    from spanflow.capture.payload import clean
 
-    (scope.step or scope.turn).add_event(Event(kind, clean(name), time.time_ns(), payload))
+    (scope.step or scope.turn).add_event(Event(kind, name, time.time_ns(), payload))
 
 
 def _schema_of(schema: Any) -> tuple[object, Any]:
