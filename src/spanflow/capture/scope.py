@@ -36,6 +36,7 @@ __all__ = [
     "context_in",
     "current",
     "find",
+    "follow",
     "hand_on",
     "handed_on",
     "here",
@@ -201,6 +202,17 @@ def standing() -> Scope | None:
     return scope
 
 
+def follow() -> None:
+    """Stand in the turn that goes on in the same block as the one that paused here, if any does."""
+    scope = current.get()
+    if scope is None or scope.turn is None or not scope.turn.ended:
+        return
+    successor = scope.turn.successor
+    if successor is not None and not successor.ended:
+        current.set(successor.scope)
+        otel_context.attach(successor.context)  # never detached: the block around puts back both
+
+
 class Inside:
     """Puts a scope and a context in place for a block of one task and takes both away again.
 
@@ -240,6 +252,7 @@ class Inside:
             inner = inner.around
         if self.take_away():
             clear_away()
+            follow()
 
     def take_away(self) -> bool:
         """Put back what stood there before; False in another context than this was entered in."""

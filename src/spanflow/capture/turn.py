@@ -62,6 +62,7 @@ class Turn(Frame):
         "lock",
         "orders",
         "steps",
+        "successor",
         "totals",
         "visits",
         "waiting",
@@ -95,6 +96,7 @@ class Turn(Frame):
         self.waiting: str | None = None
         self.waits: dict[object, dict[str, Any]] = {}
         self.last_started: str | None = None
+        self.successor: Turn | None = None  # that goes on in the same block after a pause
         context, links = _surroundings(identity)
         self.identity_attributes: dict[str, AttributeValue] = {
             semconv.ENGAGEMENT_ID: identity.engagement_id

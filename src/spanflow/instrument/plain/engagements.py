@@ -5,12 +5,13 @@ Inside a run that is going on already, of a graph or of such a block, no second 
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from spanflow.errors import PauseInGraphError
 from spanflow.guard import guarded, report
@@ -37,6 +38,8 @@ _OUTCOMES = {"waiting": "paused"}
 _lock = threading.RLock()
 _last: WeakKeyDictionary[Runtime, OrderedDict[str, _Seen]] = WeakKeyDictionary()
 """The engagements that were seen last, for their next turns."""
+_stands: WeakValueDictionary[str, _Stand] = WeakValueDictionary()
+"""Where the code of each block stands, by the id of the block's turn."""
 
 
 class _Seen(NamedTuple):
@@ -45,6 +48,23 @@ class _Seen(NamedTuple):
     name: str = ""
     goals: tuple[str, ...] | None = None
     turn: SpanContext | None = None
+
+
+class _Stand:
+    """Where the code of a block stands: the turn it was entered for, and the one that goes on."""
+
+    __slots__ = ("__weakref__", "first", "turn")
+
+    def __init__(self, turn: Turn) -> None:
+        self.first = self.turn = turn
+        _stands[turn.span_id] = self
+
+    def go_on(self, turn: Turn) -> None:
+        """Stand in the turn that follows."""
+        _stands.pop(self.turn.span_id)
+        _stands[turn.span_id] = self
+        self.turn.successor = self.first.successor = turn
+        self.turn = turn
 
 
 class EngagementBlock(Block):
@@ -58,9 +78,10 @@ class EngagementBlock(Block):
     __slots__ = (
         "_given",
         "_goes_on",
+        "_has_begun",
         "_identity",
         "_resolution",
-        "_turn",
+        "_stand",
         "engagement_id",
         "turn_id",
     )
@@ -75,19 +96,70 @@ class EngagementBlock(Block):
         self._resolution = resolution if goes_on else None
         self._goes_on = goes_on
         self._identity = identity
-        self._turn: Turn | None = None
+        self._stand: _Stand | None = None
+        self._has_begun = False
         self.engagement_id = given
         self.turn_id: str | None = None
+
+    def begin(self) -> None:
+        """Open the turn."""
+        self._has_begun = True
+        super().begin()
+
+    def __del__(self) -> None:
+        """Note a resume that nobody entered: the wait was answered, and nothing ran in the turn."""
+        if getattr(self, "_goes_on", False) and not self._has_begun and not sys.is_finalizing():
+            self.begin()
+            self.end()
+
+    @guarded("api.resume")
+    def take_over(self) -> None:
+        """Begin at once where the block around is the one that was paused: the rest of it is ours.
+
+        The turn ends with this block, where it is entered, else with the one around.
+        """
+        runtime = gate.runtime()
+        if runtime is None:
+            return
+        from spanflow.capture import scope as scopes
+
+        scope = scopes.current.get()
+        paused = scope.turn if scope is not None else None
+        if (
+            paused is None
+            or not paused.ended
+            or paused.identity.engagement_id != self._asked()
+            or (stand := _stands.get(paused.span_id)) is None
+        ):
+            return
+        with _lock:
+            if stand.turn is paused:  # else another thread was faster
+                stand.go_on(self._start(runtime))
+                self._stand, self._has_begun = stand, True
+        scopes.follow()
+
+    def _asked(self) -> str | None:
+        from spanflow.instrument.metadata import engagement_id_of
+
+        given = self._given
+        return engagement_id_of(given) if given is not None and given != "" else None
+
+    def _start(self, runtime: Runtime) -> Turn:
+        turn = _begin(
+            runtime, self._asked(), self._resolution, goes_on=self._goes_on, **self._identity
+        )
+        self.engagement_id, self.turn_id = turn.identity.engagement_id, turn.span_id
+        return turn
 
     def _open(self, runtime: Runtime) -> Inside | None:
         from spanflow.capture import processor
         from spanflow.capture import scope as scopes
-        from spanflow.instrument.metadata import engagement_id_of
 
+        if self._stand is not None and not self._stand.turn.ended:  # it took over
+            return scopes.Inside(self._stand.turn.scope, self._stand.turn.context)
         if scopes.current.get() is scopes.OFF:
             return None
-        given = self._given
-        asked = engagement_id_of(given) if given is not None and given != "" else None
+        asked = self._asked()
         around = scopes.live()
         if around is not None and around.turn is not None:
             going_on = around.turn.identity.engagement_id
@@ -95,16 +167,15 @@ class EngagementBlock(Block):
                 self.engagement_id, self.turn_id = going_on, around.turn.span_id
                 return None
         processor.attach(runtime)  # the user's provider may have come after us
-        turn = self._turn = _begin(
-            runtime, asked, self._resolution, goes_on=self._goes_on, **self._identity
-        )
-        self.engagement_id, self.turn_id = turn.identity.engagement_id, turn.span_id
+        turn = self._start(runtime)
+        self._stand = _Stand(turn)
         return scopes.Inside(turn.scope, turn.context)
 
     def _close(self, error: BaseException | None) -> None:
-        turn, self._turn = self._turn, None
-        if turn is None:
+        stand, self._stand = self._stand, None
+        if stand is None:
             return
+        turn = stand.turn
         ending = ending_of(error)
         outcome = _OUTCOMES.get(ending, ending)
         if outcome == "completed" and turn.paused:
@@ -114,7 +185,7 @@ class EngagementBlock(Block):
     @property
     def scope(self) -> Scope | None:
         """Where what is inside stands; None where nothing of its own was opened."""
-        return self._turn.scope if self._turn is not None else None
+        return self._stand.turn.scope if self._stand is not None else None
 
 
 def engagement(  # noqa: PLR0913 - what is known of an engagement, by name
@@ -174,6 +245,9 @@ def resume(
 ) -> EngagementBlock:
     """Go on with an engagement that was paused: a new turn of it, which answers what it waits for.
 
+    Without ``with`` it notes the answer: in the block that was paused, what follows is the new
+    turn; anywhere else the turn is over at once.
+
     Args:
         engagement_id: The engagement, paused in this process or in another.
         name: What the agent is called, where this process does not know that yet.
@@ -193,7 +267,9 @@ def resume(
         ...     with spanflow.step("pay"):
         ...         pass
     """
-    return EngagementBlock(engagement_id, resolution, goes_on=True, name=name, goals=goals)
+    block = EngagementBlock(engagement_id, resolution, goes_on=True, name=name, goals=goals)
+    block.take_over()
+    return block
 
 
 def pause(
@@ -206,7 +282,7 @@ def pause(
     """Note that the agent now waits for a person, and end the turn.
 
     The open step and those around it then wait, which is no error. What the block still does after
-    this belongs to no turn, so let this be its last word. :func:`resume` goes on.
+    this belongs to no turn until :func:`resume` goes on.
 
     Args:
         awaiting: What is waited for, in a word or two: the wait's label.
