@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from spanflow import guard
+from spanflow.ledger import store
+from spanflow.ledger.damage import write_ahead_log
+from spanflow.ledger.places import Places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +30,31 @@ def _strict() -> Iterator[None]:
     yield
     guard.set_strict(False)
     guard.reset()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Every new ledger of this process is a copy of one: tables and views take a while to make."""
+    import duckdb
+
+    begin = store._begin  # noqa: SLF001 - what is made once is made by it
+    empty = Places.of(tmp_path_factory.mktemp("empty") / "traces.duckdb")
+    empty.make()
+    with store.open_store(empty):
+        pass
+
+    def copied(places: Places) -> None:
+        if places.ledger.exists() or not places.directory.exists():
+            begin(places)
+            return
+        write_ahead_log(places.store).unlink(missing_ok=True)
+        shutil.copy(empty.store, places.store)
+        with duckdb.connect(str(places.store)) as connection:  # each ledger has a salt of its own
+            connection.execute("UPDATE meta SET salt = sha256(uuid()::VARCHAR || uuid()::VARCHAR)")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(store, "_begin", copied)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from spanflow.capture.call import CallSpans, OpenCall
 from spanflow.capture.payload import clean
 from spanflow.guard import guarded
 from spanflow.instrument import fences, messages
+from spanflow.instrument.endings import status_of
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -206,7 +207,7 @@ class CallHandler(BaseCallbackHandler):
         call = self._ended(run_id)
         if call is not None:
             usage = messages.describe_response(call, kwargs.get("response"), self._limit)
-            call.end(usage, error, status=_status_of(error))
+            call.end(usage, error, status=status_of(error))
 
     @guarded("calls.on_tool_start")
     def on_tool_start(  # noqa: PLR0913 - the callback's own parameters
@@ -257,7 +258,7 @@ class CallHandler(BaseCallbackHandler):
         """End the execution of a tool that failed, or that waits for a human."""
         call = self._ended(run_id)
         if call is not None:
-            call.end(error=error, status=_status_of(error))
+            call.end(error=error, status=status_of(error))
 
     @guarded("calls.on_retriever_start")
     def on_retriever_start(
@@ -295,7 +296,7 @@ class CallHandler(BaseCallbackHandler):
         """End a retrieval that failed."""
         call = self._ended(run_id)
         if call is not None:
-            call.end(error=error, status=_status_of(error))
+            call.end(error=error, status=status_of(error))
 
     def begin_embeddings(self, model: object) -> OpenCall | None:
         """Begin a call that embeds texts with `model`, an instance of LangChain's ``Embeddings``.
@@ -378,13 +379,3 @@ def _agent(scope: Scope | None, metadata: dict[str, Any] | None) -> str | None:
         return scope.step.agent_name
     name = (metadata or {}).get("lc_agent_name")
     return clean(name) if isinstance(name, str) else None
-
-
-def _status_of(error: BaseException) -> str:
-    """Tell failure from control flow, by type and never by text."""
-    errors = sys.modules.get("langgraph.errors")
-    if errors is not None and isinstance(error, errors.GraphBubbleUp):
-        return "waiting" if isinstance(error, errors.GraphInterrupt) else "ok"
-    import asyncio  # noqa: PLC0415 - only when a call fails
-
-    return "cancelled" if isinstance(error, asyncio.CancelledError) else "error"

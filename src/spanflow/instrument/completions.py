@@ -23,6 +23,7 @@ from spanflow import semconv
 from spanflow.capture.payload import clean, payload_of
 from spanflow.capture.providers import provider_name
 from spanflow.instrument.messages import keep_on_record
+from spanflow.instrument.parts import first_part, part
 from spanflow.tally import Usage
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def provider_asked(model: str | None, told: object) -> str | None:
     prefix = (model or "").partition("/")[0]
     if prefix != model and prefix in litellm.provider_list:
         return provider_name(prefix)
-    known = _get(litellm.model_cost.get(model), "litellm_provider")
+    known = part(litellm.model_cost.get(model), "litellm_provider")
     return provider_name(known) if isinstance(known, str) else None
 
 
@@ -70,7 +71,7 @@ def describe_request(call: OpenCall, request: dict[str, Any], limit: int) -> Non
     if asked is not None:
         messages = cast("list[Any]", asked) if isinstance(asked, list) else [asked]
         invocation.input_messages = [
-            InputMessage(_text(_get(m, "role")) or "user", _parts(m, limit)) for m in messages
+            InputMessage(_text(part(m, "role")) or "user", _parts(m, limit)) for m in messages
         ]
         keep_on_record(call, semconv.GEN_AI_INPUT_MESSAGES, invocation.input_messages, limit)
 
@@ -98,20 +99,20 @@ def spent_on(answer: Any) -> Usage:
     if is_cached(answer):
         return _NOTHING
     told = _hidden(answer)
-    usage = _usage_of(_get(answer, "usage"))
+    usage = _usage_of(part(answer, "usage"))
     if usage.cost_usd is not None:
         return usage
-    return _priced(usage, _get(told, "response_cost"), answer, told)
+    return _priced(usage, part(told, "response_cost"), answer, told)
 
 
 def is_cached(answer: Any) -> bool:
     """Whether an answer came out of LiteLLM's own cache, so that nobody was asked."""
-    return _get(_hidden(answer), "cache_hit") is True
+    return part(_hidden(answer), "cache_hit") is True
 
 
 def saved_by(answer: Any) -> dict[str, Any]:
     """Return the tokens that a cached answer repeats, and that nobody has to pay again."""
-    usage = _usage_of(_get(answer, "usage"))
+    usage = _usage_of(part(answer, "usage"))
     return {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
 
 
@@ -130,25 +131,25 @@ class Pieces:
 
     def see(self, piece: Any) -> None:
         """Take note of one piece."""
-        whole = _get(piece, "response")
+        whole = part(piece, "response")
         if whole is not None:  # an event of the Responses API: the last one holds the answer
             self._whole = whole
             return
         self._last = piece
-        self._usage = _get(piece, "usage") or self._usage
-        for choice in _listed(_get(piece, "choices")):
-            reason = _text(_get(choice, "finish_reason"))
+        self._usage = part(piece, "usage") or self._usage
+        for choice in _listed(part(piece, "choices")):
+            reason = _text(part(choice, "finish_reason"))
             if reason is not None and reason not in self._reasons:
                 self._reasons.append(reason)
-            said = _get(_get(choice, "delta"), "content") or _get(choice, "text")
+            said = part(part(choice, "delta"), "content") or part(choice, "text")
             if self._captures_content and isinstance(said, str) and self._size < self._limit:
                 self._size += len(said)
-                index = _get(choice, "index")
+                index = part(choice, "index")
                 self._texts.setdefault(index if isinstance(index, int) else 0, []).append(said)
 
     def is_cached(self, stream: Any) -> bool:
         """Whether the stream only repeats an answer out of LiteLLM's cache."""
-        return _get(stream, "custom_llm_provider") == "cached_response"
+        return part(stream, "custom_llm_provider") == "cached_response"
 
     def describe(self, call: OpenCall, stream: Any) -> Usage:
         """Put what was seen on the call and return what it spent.
@@ -187,18 +188,18 @@ class Pieces:
             return _NOTHING
         told = _hidden(self._last)
         usage = self._usage
-        if usage is None and any(_get(p, "usage") for p in _listed(_get(stream, "chunks"))):
+        if usage is None and any(part(p, "usage") for p in _listed(part(stream, "chunks"))):
             # A provider told it, and LiteLLM keeps it from who did not ask. Where none did, there
             # stands LiteLLM's own estimate, which is no usage.
-            usage = _get(told, "usage")
+            usage = part(told, "usage")
         found = _usage_of(usage)
         if not found.known or found.cost_usd is not None:
             return found
         try:
             cost = sum(
                 cast("Any", sys.modules["litellm"]).cost_per_token(
-                    model=_get(self._last, "model"),
-                    custom_llm_provider=_get(told, "custom_llm_provider"),
+                    model=part(self._last, "model"),
+                    custom_llm_provider=part(told, "custom_llm_provider"),
                     usage_object=usage,
                 )
             )
@@ -210,11 +211,11 @@ class Pieces:
 def answered_by(answer: Any) -> tuple[str | None, str | None]:
     """Return the provider that served an answer, or a piece of it, and the model that gave it."""
     told = _hidden(answer)
-    served_by = _text(_get(told, "custom_llm_provider"))
+    served_by = _text(part(told, "custom_llm_provider"))
     if served_by == "cached_response":
         served_by = None
-    provider = provider_asked(_text(_get(told, "litellm_model_name")), served_by)
-    model = _text(_get(answer, "model"))
+    provider = provider_asked(_text(part(told, "litellm_model_name")), served_by)
+    model = _text(part(answer, "model"))
     prefix, _, rest = (model or "").partition("/")
     if rest and prefix in cast("Any", sys.modules["litellm"]).provider_list:
         model = rest
@@ -225,28 +226,28 @@ def _identify(call: OpenCall, answer: Any) -> None:
     """Put on the call who answered."""
     call.say_who_answered(*answered_by(answer))
     invocation: Any = call.invocation
-    response_id = _text(_get(answer, "id"))
+    response_id = _text(part(answer, "id"))
     if response_id is not None and call.kind == "llm":
         invocation.response_id = call.fields["response_id"] = response_id
 
 
 def _usage_of(told: Any) -> Usage:
     """Read a usage of either API; LiteLLM writes zeros where a provider tells nothing."""
-    given = _first(told, "prompt_tokens", "input_tokens")
-    produced = _first(told, "completion_tokens", "output_tokens")
-    total = _get(told, "total_tokens")
+    given = first_part(told, "prompt_tokens", "input_tokens")
+    produced = first_part(told, "completion_tokens", "output_tokens")
+    total = part(told, "total_tokens")
     if not given and not produced and not total:
         return Usage()
-    into = _get(told, "prompt_tokens_details") or _get(told, "input_tokens_details")
-    out = _get(told, "completion_tokens_details") or _get(told, "output_tokens_details")
+    into = part(told, "prompt_tokens_details") or part(told, "input_tokens_details")
+    out = part(told, "completion_tokens_details") or part(told, "output_tokens_details")
     return Usage.of(
         input_tokens=given,
         output_tokens=produced,
         total_tokens=total or None,
-        cache_read_tokens=_first(into, "cached_tokens"),
-        cache_write_tokens=_first(into, "cache_creation_tokens", "cache_write_tokens"),
-        reasoning_tokens=_first(out, "reasoning_tokens"),
-        cost_usd=_get(told, "cost"),
+        cache_read_tokens=first_part(into, "cached_tokens"),
+        cache_write_tokens=first_part(into, "cache_creation_tokens", "cache_write_tokens"),
+        reasoning_tokens=first_part(out, "reasoning_tokens"),
+        cost_usd=part(told, "cost"),
     )
 
 
@@ -261,8 +262,8 @@ def _priced(usage: Usage, cost: Any, answer: Any, told: Any) -> Usage:
 
 def _is_free(answer: Any, told: Any) -> bool:
     prices = cast("Any", sys.modules["litellm"]).model_cost
-    names = (_get(told, "litellm_model_name"), _get(answer, "model"))
-    return any(_get(prices.get(name), "input_cost_per_token") == 0 for name in names)
+    names = (part(told, "litellm_model_name"), part(answer, "model"))
+    return any(part(prices.get(name), "input_cost_per_token") == 0 for name in names)
 
 
 def _fields(usage: Usage) -> dict[str, Any]:
@@ -296,39 +297,39 @@ def _say(call: OpenCall, said: list[OutputMessage], limit: int) -> None:
 
 
 def _answers(answer: Any, limit: int) -> list[OutputMessage]:
-    choices = _listed(_get(answer, "choices"))
+    choices = _listed(part(answer, "choices"))
     if choices:
         return [
             OutputMessage(
                 role="assistant",
-                parts=_parts(_get(choice, "message") or _get(choice, "text"), limit),
-                finish_reason=_text(_get(choice, "finish_reason")) or "stop",
+                parts=_parts(part(choice, "message") or part(choice, "text"), limit),
+                finish_reason=_text(part(choice, "finish_reason")) or "stop",
             )
             for choice in choices
         ]
-    text = _get(answer, "output_text")
+    text = part(answer, "output_text")
     return [OutputMessage("assistant", _parts(text, limit), finish_reason="stop")] if text else []
 
 
 def _parts(message: Any, limit: int) -> list[MessagePart]:
     """Return a message as the parts the conventions know; what they do not know is JSON text."""
-    content = _get(message, "content") if _get(message, "role") is not None else message
-    if _get(message, "role") == "tool":
+    content = part(message, "content") if part(message, "role") is not None else message
+    if part(message, "role") == "tool":
         told = payload_of(content, limit).text
-        return [ToolCallResponsePart(response=told, id=_text(_get(message, "tool_call_id")))]
+        return [ToolCallResponsePart(response=told, id=_text(part(message, "tool_call_id")))]
     parts: list[MessagePart] = []
     for block in _listed(content) if isinstance(content, list) else [content]:
-        said = _get(block, "text")
+        said = part(block, "text")
         value = said if isinstance(said, str) else block
         if value not in (None, ""):
             parts.append(TextPart(payload_of(value, limit).text))
-    for request in _listed(_get(message, "tool_calls")):
-        function = _get(request, "function")
+    for request in _listed(part(message, "tool_calls")):
+        function = part(request, "function")
         parts.append(
             ToolCallRequestPart(
-                arguments=payload_of(_get(function, "arguments"), limit).text,
-                name=clean(_get(function, "name")),
-                id=_text(_get(request, "id")),
+                arguments=payload_of(part(function, "arguments"), limit).text,
+                name=clean(part(function, "name")),
+                id=_text(part(request, "id")),
             )
         )
     return parts
@@ -337,16 +338,6 @@ def _parts(message: Any, limit: int) -> list[MessagePart]:
 def _hidden(answer: Any) -> Any:
     """Return what LiteLLM knows of an answer beside it: a mapping or an object, or None."""
     return getattr(answer, "_hidden_params", None)
-
-
-def _get(value: Any, name: str) -> Any:
-    if isinstance(value, dict):
-        return cast("dict[str, Any]", value).get(name)
-    return getattr(value, name, None) if value is not None else None
-
-
-def _first(value: Any, *names: str) -> Any:
-    return next((found for name in names if (found := _get(value, name)) is not None), None)
 
 
 def _listed(value: Any) -> list[Any]:

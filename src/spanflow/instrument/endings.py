@@ -6,11 +6,12 @@ LangGraph's control flow is known by its classes where LangGraph is loaded; it i
 from __future__ import annotations
 
 import sys
-from typing import Literal
+from typing import Final, Literal
 
-__all__ = ["Ending", "ending_of"]
+__all__ = ["Ending", "ending_of", "status_of"]
 
 Ending = Literal["completed", "failed", "waiting", "cancelled", "left"]
+_OF_CALLS: Final = {"completed": "ok", "failed": "error", "left": "cancelled"}
 
 
 def ending_of(error: BaseException | None) -> Ending:
@@ -26,3 +27,9 @@ def ending_of(error: BaseException | None) -> Ending:
 
     stopped = isinstance(error, asyncio.CancelledError | KeyboardInterrupt | SystemExit)
     return "cancelled" if stopped else "failed"
+
+
+def status_of(error: BaseException | None) -> str:
+    """Return the same as the status of a call: ``ok``, ``error``, ``waiting`` or ``cancelled``."""
+    ending = ending_of(error)
+    return _OF_CALLS.get(ending, ending)

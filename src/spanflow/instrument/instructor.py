@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from spanflow.errors import ConfigurationError
 from spanflow.guard import guarded
+from spanflow.instrument.parts import first_part, part
 from spanflow.instrument.plain.replies import Replies
 
 if TYPE_CHECKING:
@@ -165,28 +166,18 @@ def said_in(answer: Any) -> Any:
 
     Read are the shapes of OpenAI's chat answers (and of all who copy them) and Anthropic's.
     """
-    message = _get(_head(_get(answer, "choices")), "message")
-    function = _get(_head(_get(message, "tool_calls")), "function")
+    message = part(_head(part(answer, "choices")), "message")
+    function = part(_head(part(message, "tool_calls")), "function")
     if function is not None:
-        return _get(function, "arguments")
+        return part(function, "arguments")
     if message is not None:
-        return _get(message, "content")
-    blocks = _get(answer, "content")
+        return part(message, "content")
+    blocks = part(answer, "content")
     for block in cast("list[Any]", blocks) if isinstance(blocks, list) else []:
-        found = _first(block, "input", "text")
+        found = first_part(block, "input", "text")
         if found is not None:
             return found
     return None
-
-
-def _get(value: Any, name: str) -> Any:
-    if isinstance(value, dict):
-        return cast("dict[str, Any]", value).get(name)
-    return getattr(value, name, None) if value is not None else None
-
-
-def _first(value: Any, *names: str) -> Any:
-    return next((found for name in names if (found := _get(value, name)) is not None), None)
 
 
 def _head(value: Any) -> Any:

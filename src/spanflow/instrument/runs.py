@@ -13,6 +13,7 @@ from langgraph.errors import GraphBubbleUp, ParentCommand
 
 from spanflow.capture import scope as scopes
 from spanflow.capture.events import error_event
+from spanflow.capture.inside import Inside
 from spanflow.capture.payload import clean
 from spanflow.capture.turn import Turn
 from spanflow.guard import report
@@ -35,7 +36,7 @@ class _Run:
     def __init__(self, run: Opening) -> None:
         self._opening = run
         self._frame: Nested | Turn | None = None
-        self._inside = scopes.Inside(scopes.OFF, None)
+        self._inside = Inside(scopes.OFF, None)
 
     def open(self, lineage: Any) -> None:
         """Open the turn, or the nested graph; a failure of ours leaves the run uncaptured."""
@@ -46,14 +47,14 @@ class _Run:
             return
         if frame is not None:
             self._frame = frame
-            self._inside = scopes.Inside(frame.scope, frame.context)
+            self._inside = Inside(frame.scope, frame.context)
 
     def __del__(self) -> None:
         """Close what nobody will: an asynchronous stream that outlived its event loop."""
         if self._frame is not None and not self._frame.ended:
             self.close("left")
 
-    def inside(self) -> scopes.Inside:
+    def inside(self) -> Inside:
         """Return the context manager that puts this run's scope and context in place."""
         return self._inside
 

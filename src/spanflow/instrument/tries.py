@@ -6,7 +6,6 @@ what begins a call.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from spanflow.capture.payload import clean
 from spanflow.guard import guarded, report
 from spanflow.instrument import completions
 from spanflow.instrument.answers import AnswerStream, is_stream
+from spanflow.instrument.endings import status_of
 from spanflow.tally import Usage
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Going:
         provider = getattr(error, "llm_provider", None)
         if isinstance(provider, str) and provider:
             self.call.say_who_answered(completions.provider_asked(None, provider), None)
-        self.call.end(Usage(), error, status=_status_of(error))
+        self.call.end(Usage(), error, status=status_of(error))
 
     @guarded("litellm.saw")
     def saw(self, piece: Any) -> None:
@@ -129,7 +129,7 @@ class Going:
     @guarded("litellm.streamed")
     def streamed(self, stream: Any, error: BaseException | None) -> None:
         """End the call with its stream."""
-        self._streamed(stream, error, _status_of(error) if error is not None else None)
+        self._streamed(stream, error, status_of(error))
 
     @guarded("litellm.left")
     def left(self, stream: Any) -> None:
@@ -211,8 +211,3 @@ def _writes_spans() -> bool:
         for name in ("callbacks", "success_callback")
         for told in getattr(litellm, name, None) or ()
     )
-
-
-def _status_of(error: BaseException) -> str | None:
-    ended = isinstance(error, asyncio.CancelledError | GeneratorExit)
-    return "cancelled" if ended else None

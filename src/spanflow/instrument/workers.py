@@ -20,6 +20,7 @@ from opentelemetry import context as otel_context
 
 from spanflow.capture import agents
 from spanflow.capture import scope as scopes
+from spanflow.capture.inside import Inside
 from spanflow.guard import report
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _around_submit(wrapped: Any, _self: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _run_in(place: _Place, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    with scopes.Inside(place.scope, place.context, place.agent):
+    with Inside(place.scope, place.context, place.agent):
         return work(*args, **kwargs)
 
 

@@ -14,8 +14,8 @@ from spanflow.instrument.plain.steps import OwnBlock
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from spanflow.capture.inside import Inside
     from spanflow.capture.runtime import Runtime
-    from spanflow.capture.scope import Inside
     from spanflow.instrument.plain.spans import OpenSpan
     from spanflow.instrument.plain.wrapping import FunctionT
 
@@ -53,6 +53,7 @@ class AgentBlock(OwnBlock):
         from spanflow import semconv
         from spanflow.capture import agents
         from spanflow.capture import scope as scopes
+        from spanflow.capture.inside import Inside
         from spanflow.capture.payload import clean
         from spanflow.instrument.plain.spans import OpenSpan
 
@@ -73,7 +74,7 @@ class AgentBlock(OwnBlock):
         self._span = OpenSpan(runtime, scope, around, title, kept, {"agent_name": name})
         agent = agents.Agent(name, scope.step.span_id if scope.step is not None else None)
         context = trace.set_span_in_context(self._span.span, agents.within(agent, around))
-        return scopes.Inside(scope, context, agent)
+        return Inside(scope, context, agent)
 
     def _close(self, error: BaseException | None) -> None:
         span, self._span = self._span, None
@@ -102,6 +103,7 @@ class TraceBlock(Block):
         from opentelemetry import trace
 
         from spanflow.capture import scope as scopes
+        from spanflow.capture.inside import Inside
         from spanflow.capture.payload import clean
         from spanflow.instrument.plain.spans import OpenSpan
 
@@ -112,7 +114,7 @@ class TraceBlock(Block):
         around = scopes.context_in(scope) if scope is not None else otel_context.get_current()
         self._span = OpenSpan(runtime, scope, around, clean(self._name), {}, {})
         context = trace.set_span_in_context(self._span.span, around)
-        return scopes.Inside(scope or current, context)
+        return Inside(scope or current, context)
 
     def _close(self, error: BaseException | None) -> None:
         span, self._span = self._span, None

@@ -136,9 +136,9 @@ class Block(Standing):
         try:
             served = gate.runtime()
             if served is not None:
-                from spanflow.capture import scope as scopes
+                from spanflow.capture.inside import clear_away
 
-                scopes.clear_away()
+                clear_away()
                 self._inside = self._open(served)
         except Exception as error:  # noqa: BLE001 - the fail-open boundary
             report(self.site, error)

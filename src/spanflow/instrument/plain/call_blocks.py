@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from spanflow.guard import diagnose, guarded, report
-from spanflow.instrument.endings import ending_of
+from spanflow.instrument.endings import status_of
 from spanflow.instrument.plain import gate
 from spanflow.instrument.plain.block import NOWHERE, Standing
 from spanflow.instrument.plain.targets import named
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["LlmCallBlock", "RetrievalBlock", "ToolCallBlock"]
 
 _UNKNOWN: Final = "unknown"
-_STATUSES: Final = {"completed": "ok", "failed": "error", "left": "cancelled"}
 _NUMBERS: Final = frozenset(
     {
         "cache_read_tokens",
@@ -69,8 +68,9 @@ class _CallBlock(Standing):
 
         from spanflow.capture import processor
         from spanflow.capture import scope as scopes
+        from spanflow.capture.inside import clear_away
 
-        scopes.clear_away()
+        clear_away()
         if scopes.current.get() is scopes.OFF:
             return None
         processor.attach(served)
@@ -97,8 +97,9 @@ class _CallBlock(Standing):
         if self._call is None:
             return NOWHERE
         from spanflow.capture import scope as scopes
+        from spanflow.capture.inside import Inside
 
-        return scopes.Inside(self._call.scope or scopes.current.get(), self._call.context)
+        return Inside(self._call.scope or scopes.current.get(), self._call.context)
 
     def end(self, error: BaseException | None = None) -> None:
         """End the call, once."""
@@ -107,8 +108,7 @@ class _CallBlock(Standing):
             return
         self._is_over = True
         try:
-            ending = ending_of(error)
-            status = None if error is None else _STATUSES.get(ending, ending)
+            status = status_of(error) if error is not None else None
             self._ended(call, error if status != "ok" else None, status)
         except Exception as problem:  # noqa: BLE001 - the fail-open boundary
             report(self.site, problem)

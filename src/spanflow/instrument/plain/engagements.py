@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import SpanContext
 
+    from spanflow.capture.inside import Inside
     from spanflow.capture.runtime import Runtime
-    from spanflow.capture.scope import Inside, Scope
+    from spanflow.capture.scope import Scope
     from spanflow.capture.turn import Turn
 
 __all__ = ["EngagementBlock", "engagement", "pause", "resume"]
@@ -122,6 +123,7 @@ class EngagementBlock(Block):
         if runtime is None:
             return
         from spanflow.capture import scope as scopes
+        from spanflow.capture.inside import follow
 
         scope = scopes.current.get()
         paused = scope.turn if scope is not None else None
@@ -136,7 +138,7 @@ class EngagementBlock(Block):
             if stand.turn is paused:  # else another thread was faster
                 stand.go_on(self._start(runtime))
                 self._stand, self._has_begun = stand, True
-        scopes.follow()
+        follow()
 
     def _asked(self) -> str | None:
         from spanflow.instrument.metadata import engagement_id_of
@@ -154,9 +156,10 @@ class EngagementBlock(Block):
     def _open(self, runtime: Runtime) -> Inside | None:
         from spanflow.capture import processor
         from spanflow.capture import scope as scopes
+        from spanflow.capture.inside import Inside
 
         if self._stand is not None and not self._stand.turn.ended:  # it took over
-            return scopes.Inside(self._stand.turn.scope, self._stand.turn.context)
+            return Inside(self._stand.turn.scope, self._stand.turn.context)
         if scopes.current.get() is scopes.OFF:
             return None
         asked = self._asked()
@@ -169,7 +172,7 @@ class EngagementBlock(Block):
         processor.attach(runtime)  # the user's provider may have come after us
         turn = self._start(runtime)
         self._stand = _Stand(turn)
-        return scopes.Inside(turn.scope, turn.context)
+        return Inside(turn.scope, turn.context)
 
     def _close(self, error: BaseException | None) -> None:
         stand, self._stand = self._stand, None

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
+
+from spanflow.instrument.parts import first_part, part
 
 __all__ = ["Replies"]
 
@@ -53,10 +55,10 @@ class Replies:
         """Read an answer or a piece of one."""
         if told is None or isinstance(told, str | bytes | int | float | list | tuple | set):
             return
-        kind = _get(told, "type")
+        kind = part(told, "type")
         kind = kind if isinstance(kind, str) else ""
-        if kind.startswith("response.") and _get(told, "response") is not None:
-            self.read(_get(told, "response"))  # an event of OpenAI's responses
+        if kind.startswith("response.") and part(told, "response") is not None:
+            self.read(part(told, "response"))  # an event of OpenAI's responses
         elif kind in ("message_start", "message_stop", "message_delta"):
             self._read_event(kind, told)
         elif _is_of_litellm(told):
@@ -66,11 +68,11 @@ class Replies:
 
     def _read_event(self, kind: str, told: Any) -> None:
         """Read an event of Anthropic's: each repeats what is known by then."""
-        message = _get(told, "message")
+        message = part(told, "message")
         if message is not None:
             self._identify(message)
-        usage = _get(message, "usage") if message is not None else _get(told, "usage")
-        known = {name: _get(usage, name) for name in _ANTHROPIC}
+        usage = part(message, "usage") if message is not None else part(told, "usage")
+        known = {name: part(usage, name) for name in _ANTHROPIC}
         if kind == "message_start":
             del known["output_tokens"]  # the answer is still to come
         self._anthropic |= {name: value for name, value in known.items() if value is not None}
@@ -95,33 +97,33 @@ class Replies:
             }
 
     def _read_answer(self, told: Any, kind: str) -> None:
-        usage = _get(told, "usage")
+        usage = part(told, "usage")
         if _counts(usage, "prompt_tokens", "completion_tokens"):
             spent = _of_chat(usage)
             # Zeros stand for "unknown" where a provider says nothing: no call spends none.
             if any(spent[name] for name in ("input_tokens", "output_tokens", "total_tokens")):
                 self._usage = spent
         elif _counts(usage, "input_tokens", "output_tokens"):
-            if kind == "message" or any(_get(usage, name) is not None for name in _ANTHROPIC[2:]):
-                self._anthropic = {name: _get(usage, name) for name in _ANTHROPIC}
+            if kind == "message" or any(part(usage, name) is not None for name in _ANTHROPIC[2:]):
+                self._anthropic = {name: part(usage, name) for name in _ANTHROPIC}
             else:
                 self._usage = _of_parts(usage, "input_tokens_details", "output_tokens_details")
-        elif self._read_metadata(told) or _get(told, "object") not in _OBJECTS:
+        elif self._read_metadata(told) or part(told, "object") not in _OBJECTS:
             return
         self._identify(told)
 
     def _read_metadata(self, told: Any) -> bool:
         """Read an answer of Gemini's or LangChain's; False where it is neither."""
-        usage = _get(told, "usage_metadata") or _get(told, "usageMetadata")
+        usage = part(told, "usage_metadata") or part(told, "usageMetadata")
         if _counts(usage, *_GEMINI["prompt"], *_GEMINI["total"]):
             self._usage = _of_gemini(usage)
-            self._name(_either(told, "model_version", "modelVersion"))
-            self._number(_either(told, "response_id", "responseId"))
+            self._name(first_part(told, "model_version", "modelVersion"))
+            self._number(first_part(told, "response_id", "responseId"))
             return True
-        answered = _get(told, "response_metadata")
+        answered = part(told, "response_metadata")
         if isinstance(answered, Mapping):
-            self._name(_either(answered, "model_name", "model"))
-            self._number(_get(answered, "id"))
+            self._name(first_part(answered, "model_name", "model"))
+            self._number(part(answered, "id"))
         if not _counts(usage, "input_tokens", "output_tokens"):
             return False
         spent = _of_parts(usage, "input_token_details", "output_token_details")
@@ -132,8 +134,8 @@ class Replies:
         return True
 
     def _identify(self, told: Any) -> None:
-        self._name(_get(told, "model"))
-        self._number(_get(told, "id"))
+        self._name(part(told, "model"))
+        self._number(part(told, "id"))
 
     def _name(self, model: Any) -> None:
         if isinstance(model, str) and model:
@@ -146,27 +148,27 @@ class Replies:
 
 def _of_chat(usage: Any) -> dict[str, Any]:
     """Read a usage of OpenAI's chat completions; cached and reasoning tokens are parts of it."""
-    given = _get(usage, "prompt_tokens_details")
+    given = part(usage, "prompt_tokens_details")
     return {
-        "input_tokens": _get(usage, "prompt_tokens"),
-        "output_tokens": _get(usage, "completion_tokens"),
-        "total_tokens": _get(usage, "total_tokens"),
-        "cache_read_tokens": _get(given, "cached_tokens"),
-        "cache_write_tokens": _get(given, "cache_write_tokens"),
-        "reasoning_tokens": _get(_get(usage, "completion_tokens_details"), "reasoning_tokens"),
+        "input_tokens": part(usage, "prompt_tokens"),
+        "output_tokens": part(usage, "completion_tokens"),
+        "total_tokens": part(usage, "total_tokens"),
+        "cache_read_tokens": part(given, "cached_tokens"),
+        "cache_write_tokens": part(given, "cache_write_tokens"),
+        "reasoning_tokens": part(part(usage, "completion_tokens_details"), "reasoning_tokens"),
     }
 
 
 def _of_parts(usage: Any, into: str, out: str) -> dict[str, Any]:
     """Read a usage of OpenAI's responses or of LangChain's: the whole, and its parts beside."""
-    given, produced = _get(usage, into), _get(usage, out)
+    given, produced = part(usage, into), part(usage, out)
     return {
-        "input_tokens": _get(usage, "input_tokens"),
-        "output_tokens": _get(usage, "output_tokens"),
-        "total_tokens": _get(usage, "total_tokens"),
-        "cache_read_tokens": _either(given, "cached_tokens", "cache_read"),
-        "cache_write_tokens": _either(given, "cache_write_tokens", "cache_creation"),
-        "reasoning_tokens": _either(produced, "reasoning_tokens", "reasoning"),
+        "input_tokens": part(usage, "input_tokens"),
+        "output_tokens": part(usage, "output_tokens"),
+        "total_tokens": part(usage, "total_tokens"),
+        "cache_read_tokens": first_part(given, "cached_tokens", "cache_read"),
+        "cache_write_tokens": first_part(given, "cache_write_tokens", "cache_creation"),
+        "reasoning_tokens": first_part(produced, "reasoning_tokens", "reasoning"),
     }
 
 
@@ -183,7 +185,7 @@ def _of_anthropic(usage: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_gemini(usage: Any) -> dict[str, Any]:
     """Read a usage of Gemini's, whose candidates leave out thoughts, and its prompt tools."""
-    told = {name: _either(usage, *spellings) for name, spellings in _GEMINI.items()}
+    told = {name: first_part(usage, *spellings) for name, spellings in _GEMINI.items()}
     return {
         "input_tokens": _sum(told["prompt"], told["tool_prompt"]),
         "output_tokens": _sum(told["candidates"], told["thoughts"]),
@@ -210,24 +212,8 @@ def _counts(usage: Any, *names: str) -> bool:
     """Whether a usage has one of these numbers, whatever it is worth."""
     return any(
         isinstance(value, int | float) and not isinstance(value, bool)
-        for value in (_get(usage, name) for name in names)
+        for value in (part(usage, name) for name in names)
     )
-
-
-def _either(told: Any, *names: str) -> Any:
-    return next((value for name in names if (value := _get(told, name)) is not None), None)
-
-
-def _get(told: Any, name: str) -> Any:
-    """Return a field of an object or a dict; None where there is none, or where asking fails."""
-    if told is None:
-        return None
-    try:
-        if isinstance(told, Mapping):
-            return cast("Mapping[str, Any]", told).get(name)
-        return getattr(told, name, None)
-    except Exception:  # noqa: BLE001 - somebody's property
-        return None
 
 
 def _is_of_litellm(told: Any) -> bool:

@@ -16,8 +16,9 @@ from spanflow.instrument.plain.targets import named
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from spanflow.capture.inside import Inside
     from spanflow.capture.runtime import Runtime
-    from spanflow.capture.scope import Inside, Scope
+    from spanflow.capture.scope import Scope
     from spanflow.capture.step import Step
     from spanflow.instrument.plain.wrapping import FunctionT
 
@@ -103,6 +104,7 @@ class StepBlock(OwnBlock):
 
     def _open(self, runtime: Runtime) -> Inside | None:  # noqa: ARG002 - the turn has its own
         from spanflow.capture import scope as scopes
+        from spanflow.capture.inside import Inside
         from spanflow.capture.payload import clean
         from spanflow.instrument.metadata import names
 
@@ -130,7 +132,7 @@ class StepBlock(OwnBlock):
         with scope.turn.lock:
             order.stands([(step.span_id, step.span.get_span_context(), step.path)])
         self.step_id = step.span_id
-        return scopes.Inside(step.scope, step.context)
+        return Inside(step.scope, step.context)
 
     def _close(self, error: BaseException | None) -> None:
         step, self._step = self._step, None
