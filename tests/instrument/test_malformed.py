@@ -182,7 +182,7 @@ def test_our_own_errors_are_swallowed_and_counted(
 ) -> None:
     """Whatever breaks inside us, at every boundary, the run is the user's own."""
     from spanflow import guard
-    from spanflow.capture import call, step, turn
+    from spanflow.capture import call, call_spans, step, turn
     from spanflow.instrument import opening
 
     def breaks(*args: Any, **kwargs: Any) -> Any:
@@ -199,7 +199,7 @@ def test_our_own_errors_are_swallowed_and_counted(
         (step.Step, "__init__"),
         (turn.Turn, "close"),
         (call.OpenCall, "end"),
-        (call.CallSpans, "inference"),
+        (call_spans.CallSpans, "inference"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, breaks)

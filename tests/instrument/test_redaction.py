@@ -25,7 +25,7 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from opentelemetry.util.genai.handler import TelemetryHandler
 from opentelemetry.util.genai.types import InputMessage, TextPart
 
-from spanflow.capture import call, payload, redact
+from spanflow.capture import call_spans, payload, redact
 from spanflow.capture.exporter import DuckDBSpanExporter
 from spanflow.guard import counts
 from spanflow.patterns import nothing_kept
@@ -217,7 +217,9 @@ async def test_what_is_redacted_stands_nowhere(
     provider = LoggerProvider()
     provider.add_log_record_processor(SimpleLogRecordProcessor(logs))
     monkeypatch.setattr(
-        call, "TelemetryHandler", functools.partial(TelemetryHandler, logger_provider=provider)
+        call_spans,
+        "TelemetryHandler",
+        functools.partial(TelemetryHandler, logger_provider=provider),
     )
     if wanted == "unusable":
         monkeypatch.setenv("SPANFLOW_REDACT", "no.such.module:function")

@@ -1,9 +1,9 @@
-"""Calls made inside (or outside) a step: model calls, embeddings, tools, retrievals.
+"""A call made inside (or outside) a step: to a model, of embeddings, of a tool, a retrieval.
 
-The spans are OpenTelemetry's own ``util-genai`` invocations, which own their names, attributes,
-metrics and content capture. Each is suspended as soon as it is started: no context token made in
-one callback is ever detached in another. This module adds identity, tells the step what was spent,
-and writes the record; it knows no framework.
+Its span is an invocation of OpenTelemetry's ``util-genai``, which owns its name, attributes,
+metrics and content capture. It is suspended as soon as it is started: no context token made in one
+callback is ever detached in another. This module adds identity, tells the step what was spent, and
+writes the record; it knows no framework.
 """
 
 from __future__ import annotations
@@ -14,12 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.context import get_value, set_value
-from opentelemetry.util.genai.completion_hook import (  # pyright: ignore[reportMissingTypeStubs]
-    load_completion_hook,
-)
-from opentelemetry.util.genai.handler import (  # pyright: ignore[reportMissingTypeStubs]
-    TelemetryHandler,
-)
 from opentelemetry.util.genai.invocation import (  # pyright: ignore[reportMissingTypeStubs]
     CLIENT_EMBEDDING_CONTEXT_KEY,
     CLIENT_INFERENCE_CONTEXT_KEY,
@@ -33,7 +27,6 @@ from opentelemetry.util.genai.utils import (  # pyright: ignore[reportMissingTyp
 from spanflow import semconv
 from spanflow.capture import agents, carried
 from spanflow.capture.caller import caller
-from spanflow.capture.content import captures_content
 from spanflow.capture.events import LONGEST_STATUS, Event, Events, told_by
 from spanflow.capture.invocations import redact_inner
 from spanflow.capture.payload import Payload, clean, identifier, payload_of
@@ -52,11 +45,11 @@ if TYPE_CHECKING:
 
     from spanflow.capture.scope import Scope
 
-__all__ = ["UNKNOWN_PROVIDER", "CallSpans", "OpenCall", "enclosing"]
+__all__ = ["REPORTED_ONCE", "UNKNOWN_PROVIDER", "OpenCall", "enclosing"]
 
 UNKNOWN_PROVIDER = "unknown"
 
-_REPORTED_ONCE = {
+REPORTED_ONCE = {
     "llm": CLIENT_INFERENCE_CONTEXT_KEY,
     "embeddings": CLIENT_EMBEDDING_CONTEXT_KEY,
     "retrieval": CLIENT_RETRIEVAL_CONTEXT_KEY,
@@ -353,105 +346,6 @@ class OpenCall:
         self.runtime.record(record)
 
 
-class CallSpans:
-    """Opens call spans with one ``util-genai`` handler.
-
-    The handler is made at the first call, so that providers are all set up.
-    """
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._made: TelemetryHandler | None = None
-
-    @property
-    def _handler(self) -> TelemetryHandler:
-        if self._made is None:
-            self._made = TelemetryHandler(
-                instrumentation_scope_name=SCOPE_NAME,
-                instrumentation_scope_version=self._runtime.version,
-                # A hook makes util-genai collect content: only where that is switched on at all.
-                completion_hook=load_completion_hook() if captures_content() else None,
-            )
-        return self._made
-
-    def inference(  # noqa: PLR0913 - the parts of a request, by name
-        self,
-        scope: Scope | None,
-        context: Context,
-        *,
-        provider: str,
-        model: str | None,
-        operation: str = "chat",
-        agent_name: str | None = None,
-    ) -> OpenCall:
-        """Begin a call to a model."""
-        context = _apart("llm", context)
-        invocation = self._handler.inference(
-            provider, request_model=model, operation_name=operation, context=context
-        )
-        fields = {
-            "operation": operation,
-            "provider": provider,
-            "model": model,
-            "request_model": model,
-            "agent_name": agent_name,
-        }
-        return OpenCall(self._runtime, "llm", invocation, scope, context=context, fields=fields)
-
-    def embeddings(
-        self, scope: Scope | None, context: Context, *, provider: str, model: str | None
-    ) -> OpenCall:
-        """Begin a call that embeds texts."""
-        context = _apart("embeddings", context)
-        invocation = self._handler.embedding(
-            provider=provider, request_model=model, context=context
-        )
-        fields = {
-            "operation": "embeddings",
-            "provider": provider,
-            "model": model,
-            "request_model": model,
-        }
-        return OpenCall(
-            self._runtime, "embeddings", invocation, scope, context=context, fields=fields
-        )
-
-    def tool(
-        self,
-        scope: Scope | None,
-        context: Context,
-        *,
-        name: str,
-        call_id: str | None,
-        agent_name: str | None = None,
-    ) -> OpenCall:
-        """Begin the execution of a tool."""
-        invocation = self._handler.tool(
-            name, tool_type="function", agent_name=agent_name, context=context
-        )
-        invocation.tool_call_id = call_id
-        fields = {
-            "operation": "execute_tool",
-            "name": name,
-            "call_id": call_id,
-            "agent_name": agent_name,
-        }
-        return OpenCall(self._runtime, "tool", invocation, scope, context=context, fields=fields)
-
-    def retrieval(self, scope: Scope | None, context: Context, *, name: str) -> OpenCall:
-        """Begin a retrieval of documents from the source called `name`."""
-        context = _apart("retrieval", context)
-        invocation = self._handler.retrieval(data_source_id=name, context=context)
-        return OpenCall(
-            self._runtime,
-            "retrieval",
-            invocation,
-            scope,
-            context=context,
-            fields={"operation": "retrieval", "name": name},
-        )
-
-
 def enclosing() -> OpenCall | None:
     """Return the innermost call of ours that is going on around the running code."""
     call = get_value(OPEN_CALL)
@@ -460,16 +354,8 @@ def enclosing() -> OpenCall | None:
 
 def _outer(kind: str, context: Context) -> OpenCall | None:
     """Return the call that one of this kind, begun in `context`, is only a part of."""
-    call = get_value(OPEN_CALL, context) if kind in _REPORTED_ONCE else None
+    call = get_value(OPEN_CALL, context) if kind in REPORTED_ONCE else None
     return call if isinstance(call, OpenCall) and call.kind == kind and not call.ended else None
-
-
-def _apart(kind: str, context: Context) -> Context:
-    """Return `context` for a call of this kind, without one around it that has ended since."""
-    call = get_value(OPEN_CALL, context)
-    if isinstance(call, OpenCall) and call.ended and call.kind == kind:
-        return set_value(_REPORTED_ONCE[kind], None, context)
-    return context
 
 
 def _sum(usage: Usage) -> int | None:

@@ -14,7 +14,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from opentelemetry import context as otel_context
 
 from spanflow.capture import scope as scopes
-from spanflow.capture.call import CallSpans, OpenCall
+from spanflow.capture.call_spans import CallSpans
 from spanflow.capture.payload import clean
 from spanflow.guard import guarded
 from spanflow.instrument import fences, messages
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
+    from spanflow.capture.call import OpenCall
     from spanflow.capture.runtime import Runtime
     from spanflow.capture.scope import Scope
 

@@ -23,7 +23,8 @@ from opentelemetry.util.genai.invocation import (  # pyright: ignore[reportMissi
 )
 
 from spanflow.capture import scope as scopes
-from spanflow.capture.call import CallSpans, OpenCall, enclosing
+from spanflow.capture.call import OpenCall, enclosing
+from spanflow.capture.call_spans import CallSpans
 from spanflow.capture.payload import clean
 from spanflow.guard import guarded, report
 from spanflow.instrument import completions

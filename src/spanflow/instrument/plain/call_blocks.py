@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
 
-    from spanflow.capture.call import CallSpans, OpenCall
+    from spanflow.capture.call import OpenCall
+    from spanflow.capture.call_spans import CallSpans
     from spanflow.capture.scope import Scope
 
 __all__ = ["LlmCallBlock", "RetrievalBlock", "ToolCallBlock"]

@@ -12,7 +12,7 @@ from spanflow.guard import report
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from spanflow.capture.call import CallSpans
+    from spanflow.capture.call_spans import CallSpans
     from spanflow.capture.runtime import Runtime
 
 __all__ = ["close", "open_with", "runtime", "spans"]
@@ -53,7 +53,7 @@ def runtime() -> Runtime | None:
 
 def spans(served: Runtime) -> CallSpans:
     """Return what opens call spans for a runtime."""
-    from spanflow.capture.call import CallSpans
+    from spanflow.capture.call_spans import CallSpans
 
     known = _gate.spans
     if known is None or known[0] is not served:
