@@ -253,7 +253,7 @@ def _make_runtime() -> Runtime:
     from spanflow.ledger.journal import journal_for  # noqa: PLC0415
     from spanflow.settings import load  # noqa: PLC0415
 
-    import_module("spanflow.capture.call_spans")  # no step of the user's waits for this at its first call
+    import_module("spanflow.capture.call_spans")  # the user's first call must not wait for it
     settings = load(**_Process.overrides)
     redact.use(settings.redact)
     ledger = settings.ledger or default_ledger()
