@@ -97,6 +97,7 @@ def test_a_process_without_a_framework_imports_nothing_heavy(tmp_path: Path) -> 
         "spanflow.capture",
         "spanflow.capture.sentinel",
         "spanflow.instrument",
+        "spanflow.instrument.arrivals",
         "spanflow.instrument.plain",
         "spanflow.instrument.plain.gate",
         "spanflow.semconv",

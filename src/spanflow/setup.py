@@ -14,23 +14,20 @@ import os
 import signal
 import sys
 import threading
-from contextvars import ContextVar
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from spanflow import switches
 from spanflow.errors import ConfigurationError
-from spanflow.guard import guarded, report
+from spanflow.guard import report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
     from pathlib import Path
 
     from spanflow.capture.runtime import Runtime
-    from spanflow.instrument.calls import CallHandler
     from spanflow.ledger.ingest import BackgroundIngester
 
 __all__ = [
@@ -51,12 +48,10 @@ class _Process:
 
     lock = threading.RLock()
     on = False
-    hooked = False
     at_exit = False
     runtime: Runtime | None = None
     ingester: BackgroundIngester | None = None
     flushing: threading.Thread | None = None
-    calls: CallHandler | None = None
     overrides: dict[str, Any] = {}  # noqa: RUF012 - replaced, never mutated
 
 
@@ -206,20 +201,14 @@ def _switch_on(overrides: dict[str, Any]) -> None:
             _release()
             return
         _Process.on = True
-        from spanflow.instrument.plain import gate  # noqa: PLC0415 - nothing where switched off
+        from spanflow.instrument import arrivals  # noqa: PLC0415 - nothing where switched off
+        from spanflow.instrument.plain import gate  # noqa: PLC0415
 
         gate.open_with(_activate)
         _watch()
         if _Process.runtime is not None:
             _release()
-        if not _Process.hooked:
-            _Process.hooked = True
-            for module, hook in _HOOKS.items():
-                wrapt.register_post_import_hook(hook, module)
-            return
-        for module, hook in _HOOKS.items():
-            if module in sys.modules:
-                hook(sys.modules[module])
+        arrivals.watch(_activate)
 
 
 def _watch() -> None:
@@ -290,105 +279,17 @@ def _release() -> None:
         sentry = sys.modules.get("spanflow.capture.sentinel")
         if sentry is not None:
             sentry.withdraw()
-    for name in (
-        "spanflow.instrument.langgraph",
-        "spanflow.instrument.fences",
-        "spanflow.instrument.litellm",
-        "spanflow.instrument.workers",
-    ):
-        module = sys.modules.get(name)
-        if module is not None:
-            module.uninstall()
-    if _Process.calls is not None:
-        _Process.calls.use(None)
+    arrivals = sys.modules.get("spanflow.instrument.arrivals")
+    if arrivals is not None:
+        arrivals.withdraw()
+    workers = sys.modules.get("spanflow.instrument.workers")
+    if workers is not None:
+        workers.uninstall()
     module = sys.modules.get("spanflow.capture.processor")
     if module is not None:
         module.attach(None)
     shutdown()
     _Process.runtime = None
-
-
-@guarded("setup.langchain")
-def _on_callbacks(_module: Any) -> None:
-    """LangChain's callbacks are there: bring our handler to every call."""
-    runtime = _activate()
-    if runtime is None:
-        return
-    from spanflow.instrument.calls import CallHandler  # noqa: PLC0415 - LangChain is loaded by now
-
-    if _Process.calls is not None:
-        _Process.calls.use(runtime)
-        return
-    _Process.calls = CallHandler(runtime)
-    context: ContextVar[Any] = ContextVar("spanflow_calls", default=_Process.calls)
-    import_module("langchain_core.tracers.context").register_configure_hook(
-        context, inheritable=True
-    )
-
-
-def _fences(owner: str, *names: str) -> Callable[[Any], None]:
-    @guarded(f"setup.{owner}")
-    def hook(module: Any) -> None:
-        if _activate() is not None:
-            from spanflow.instrument import fences  # noqa: PLC0415 - LangChain is loaded by now
-
-            fences.install(getattr(module, owner), names)
-
-    return hook
-
-
-@guarded("setup.embeddings")
-def _on_embeddings(_module: Any) -> None:
-    if _activate() is not None and _Process.calls is not None:
-        from spanflow.instrument import fences  # noqa: PLC0415 - LangChain is loaded by now
-
-        fences.install_embeddings(_Process.calls.begin_embeddings)
-
-
-@guarded("setup.langgraph")
-def _on_langgraph(_module: Any) -> None:
-    """LangGraph is there: wrap its runs."""
-    runtime = _activate()
-    if runtime is not None:
-        from spanflow.instrument import langgraph  # noqa: PLC0415 - LangGraph is loaded by now
-
-        langgraph.install(runtime)
-
-
-@guarded("setup.litellm")
-def _on_litellm(_module: Any) -> None:
-    """LiteLLM is there: make calls of its functions."""
-    runtime = _activate()
-    if runtime is not None:
-        from spanflow.instrument import litellm  # noqa: PLC0415 - LiteLLM is loaded by now
-
-        litellm.install(runtime)
-
-
-@guarded("setup.litellm_router")
-def _on_litellm_router(module: Any) -> None:
-    runtime = _activate()
-    if runtime is not None:
-        from spanflow.instrument import litellm  # noqa: PLC0415 - LiteLLM is loaded by now
-
-        litellm.install_router(runtime, module)
-
-
-_HOOKS: dict[str, Callable[[Any], Any]] = {
-    "langchain_core.callbacks.manager": _on_callbacks,
-    "langchain_core.language_models.chat_models": _fences(
-        "BaseChatModel", "generate", "agenerate", "stream", "astream"
-    ),
-    "langchain_core.language_models.llms": _fences(
-        "BaseLLM", "generate", "agenerate", "stream", "astream"
-    ),
-    "langchain_core.tools.base": _fences("BaseTool", "run", "arun"),
-    "langchain_core.retrievers": _fences("BaseRetriever", "invoke", "ainvoke"),
-    "langchain_core.embeddings.embeddings": _on_embeddings,
-    "langgraph.pregel": _on_langgraph,
-    "litellm": _on_litellm,
-    "litellm.router": _on_litellm_router,
-}
 
 
 def _provide_tracing() -> None:
