@@ -175,10 +175,10 @@ class Frame:
 class Nested(Frame):
     """A graph that runs inside a step: a span of its own, no new turn."""
 
-    __slots__ = ("_first", "_follows", "_order")
+    __slots__ = ("_first", "_follows", "_is_outermost", "_order", "_thread")
 
     def __init__(
-        self, runtime: Runtime, shape: GraphShape, where: scopes.Scope, *, on_thread: bool = False
+        self, runtime: Runtime, shape: GraphShape, where: scopes.Scope, thread: str | None = None
     ) -> None:
         turn, step = where.turn, where.step
         if turn is None or where.frame is None:
@@ -186,13 +186,18 @@ class Nested(Frame):
             raise ValueError(msg)
         super().__init__(runtime, shape, step)
         self.turn = turn
-        self.on_thread = on_thread or turn.on_thread
-        turn.goes_on()
+        self.on_thread = thread is not None or turn.on_thread
+        # A graph inside another one's node pauses with it.
+        self._thread = thread
+        self._is_outermost = where.frame is turn
+        if self._is_outermost:
+            turn.goes_on(thread)
         # In plain code a graph follows what came before it, as a step would.
         self._order: Order | None = None
         self._follows: tuple[Cause, ...] = ()
         self._first: int | None = None
         with turn.lock:
+            turn.nested += 1
             if turn.is_plain or turn.orders:
                 self._order = turn.order_below(step)
                 self._follows = self._order.begin()
@@ -235,8 +240,9 @@ class Nested(Frame):
             if self._order is not None:
                 self._order.stands(self.causes.last())
                 self._order.end()
-            if outcome == "paused":
-                self.turn.waits_inside()
+            self.turn.nested -= 1
+            if outcome == "paused" and self._is_outermost:
+                self.turn.waits_inside(self._thread)
         ended_ns = time.time_ns()
         fields: dict[str, Any] = {"phase": "end", "ended_ns": ended_ns, "status": outcome}
         self.span.set_attribute(semconv.TURN_OUTCOME, outcome)

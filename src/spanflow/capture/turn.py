@@ -55,11 +55,13 @@ class Turn(Frame):
         "goals",
         "goals_reached",
         "has_adopted",
+        "holding",
         "identity",
         "identity_attributes",
         "identity_fields",
         "last_started",
         "lock",
+        "nested",
         "orders",
         "steps",
         "successor",
@@ -95,6 +97,8 @@ class Turn(Frame):
         self.failed: tuple[int, str] | None = None
         self.waiting: str | None = None
         self.waits: dict[object, dict[str, Any]] = {}
+        self.nested = 0  # graphs that run in it now
+        self.holding: set[str | None] = set()  # the threads whose graphs wait for somebody here
         self.last_started: str | None = None
         self.successor: Turn | None = None  # that goes on in the same block after a pause
         context, links = _surroundings(identity)
@@ -210,17 +214,20 @@ class Turn(Frame):
         """Return how the steps of plain code follow each other inside a step, or at the top."""
         return self.orders.setdefault(step.span_id if step is not None else None, Order())
 
-    def goes_on(self) -> None:
-        """Take into account that something begins: a plain turn waits no more."""
+    def goes_on(self, thread: str | None) -> None:
+        """Take into account that a graph runs: whoever waited on its thread waits no more."""
+        self.holding.discard(thread)
         if self.is_plain:
-            self.paused = False
+            self.paused = bool(self.holding)
 
-    def waits_inside(self) -> None:
+    def waits_inside(self, thread: str | None) -> None:
         """Take into account that a graph that ran in this turn has paused.
 
-        A graph's own turn learns of it in its steps. A plain turn that ends so has paused as well.
+        A graph's own turn learns of it in its steps. A plain turn that ends so has paused as well,
+        whatever else it did.
         """
         if self.is_plain:
+            self.holding.add(thread)
             self.paused = True
 
     def continues(
@@ -241,6 +248,7 @@ class Turn(Frame):
         if kind is not None:
             # One that works for another turn goes on working for it.
             kind = who.kind if who.kind == "remote" else kind
+            resolution = resolution or who.resolution
             told |= {"kind": kind, "answers": answers, "resolution": resolution}
         self.identity = who = dataclasses.replace(who, **told)
         self.on_thread = True
@@ -255,8 +263,6 @@ class Turn(Frame):
 
     def note_start(self, step: Step) -> None:
         """Take a new step into account: visits, the last step started, a switch of intent."""
-        if step.frame is self:
-            self.goes_on()
         if step.is_global:
             self.add_event(
                 Event(

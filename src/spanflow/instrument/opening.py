@@ -28,11 +28,13 @@ from spanflow.capture.turn import Turn
 from spanflow.guard import report
 from spanflow.instrument import metadata as said
 from spanflow.instrument import threads
+from spanflow.instrument.plain.engagements import passed_on
 from spanflow.instrument.topology import shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from spanflow.capture.identity import GraphShape
     from spanflow.capture.lineage import Read
     from spanflow.capture.runtime import Runtime
 
@@ -185,19 +187,7 @@ class Opening:
             return None
         shape = shape_of(self._graph)
         if self._nested is not None:
-            self._tell_own_thread(self._nested)
-            thread = self._own_thread(self._nested)
-            nested = Nested(self._runtime, shape, self._nested, on_thread=thread is not None)
-            if thread is not None and nested.turn.is_plain:
-                # Without input a run goes on where the last one stopped.
-                goes_on = self._answer() is not None or self._value is None
-                nested.turn.continues(
-                    "resume" if goes_on else None,
-                    self._answers(),
-                    self._resolution() if goes_on else None,
-                    identifier(thread),
-                )
-            return nested
+            return self._open_nested(self._nested, shape)
         brought = carried.engagement_id(self._runtime)
         engagement_id, lineage = self._engagement(lineage, brought)
         origin = lineage.origin if lineage is not None else None
@@ -240,6 +230,24 @@ class Opening:
                 Lineage(engagement_id, lineages.context_of(turn.trace_id, turn.span_id)),
             )
         return turn
+
+    def _open_nested(self, where: scopes.Scope, shape: GraphShape) -> Nested:
+        own = self._own_thread(where)
+        thread = identifier(own) if own is not None else None
+        # Without input a run goes on where the last one stopped.
+        goes_on = self._answer() is not None or self._value is None
+        if thread is not None and where.turn is not None and thread in where.turn.holding:
+            where = passed_on(where, goes_on=goes_on)
+        self._tell_own_thread(where)
+        nested = Nested(self._runtime, shape, where, thread)
+        if thread is not None:
+            nested.turn.continues(
+                "resume" if goes_on else None,
+                self._answers(),
+                self._resolution() if goes_on else None,
+                thread,
+            )
+        return nested
 
     def closed(self, turn: Turn, outcome: str) -> None:
         """Remember how the thread's turn ended, for its next one on this worker."""

@@ -124,16 +124,37 @@ def test_an_answer_held_by_a_name_goes_on_as_well(flow: Flow) -> None:
     assert len(flow.sql(TURNS)) == 2
 
 
-def test_one_that_is_entered_ends_with_its_own_block(flow: Flow) -> None:
-    with spanflow.engagement("booking", id="g5"):
-        spanflow.pause("approval")
+def test_what_follows_one_that_is_entered_is_its_turn_too(flow: Flow) -> None:
+    with spanflow.engagement("booking", id="g5", goals=["thanks"]):
+        with spanflow.step("confirm"):
+            spanflow.pause("approval")
         with spanflow.resume("g5"), spanflow.step("pay"):
             pass
-        with spanflow.step("after"):
-            pass
-    assert flow.sql(STEPS) == [("resume", "pay", "completed")]
+        with spanflow.step("thanks"):
+            spanflow.llm_call("m", total_tokens=5)
+    assert flow.sql(STEPS) == [
+        ("new", "confirm", "waiting"),
+        ("resume", "pay", "completed"),
+        ("resume", "thanks", "completed"),
+    ]
     assert flow.sql(TURNS) == NEW_THEN_RESUMED
-    assert guard.counts() == {"api.step": 1}
+    assert flow.sql("SELECT status, total_tokens FROM engagements") == [("completed", 5)]
+    assert guard.counts() == {}
+
+
+def test_one_that_fails_ends_with_its_own_block(flow: Flow) -> None:
+    def refuse() -> None:
+        with spanflow.resume("g12"), spanflow.step("pay"):
+            raise LookupError
+
+    with spanflow.engagement("booking", id="g12"):
+        spanflow.pause("approval")
+        with pytest.raises(LookupError):
+            refuse()
+    assert flow.sql("SELECT kind, outcome FROM turns ORDER BY started_at") == [
+        ("new", "paused"),
+        ("resume", "failed"),
+    ]
 
 
 def test_what_fails_afterwards_fails_the_new_turn(flow: Flow) -> None:
@@ -219,7 +240,7 @@ def test_a_second_answer_in_the_block_of_the_first(flow: Flow) -> None:
                 answered("g11", "fair")
             with spanflow.step("pay"):
                 pass
-        assert scopes.live() is None
+    assert scopes.live() is None
     assert flow.sql(TURNS) == [
         ("new", "paused", None),
         ("resume", "paused", "answered"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import sqlite3
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 import pytest
@@ -145,13 +146,95 @@ def test_new_input_on_a_paused_thread_supersedes_the_question(flow: Flow) -> Non
     assert [row[2:] for row in flow.sql(WAITS)] == [("superseded", False), (None, True)]
 
 
-def test_a_step_after_a_paused_graph_says_that_the_turn_went_on(flow: Flow) -> None:
+def test_what_follows_a_paused_graph_leaves_it_waiting(flow: Flow) -> None:
     graph = asking(InMemorySaver())
     with spanflow.engagement("support", id="case-1"):
         graph.invoke({"log": []}, CONFIG)
-        with spanflow.step("apologise"):
+        with spanflow.step("notify"):
             pass
-    assert flow.one("SELECT outcome FROM turns") == "completed"
+        StateGraph(State).add_node("tell", said).add_edge(START, "tell").compile().invoke({})
+    assert flow.sql(TURNS) == [("new", "paused", "t1")]
+    assert flow.sql(WAITS) == [("ask", "approval", None, True)]
+    run(graph, Command(resume=True))
+    assert flow.sql(WAITS) == [("ask", "approval", "answered", False)]
+
+
+def said(state: State) -> State:
+    return {"log": ["said"]}
+
+
+@pytest.mark.parametrize("between", ["nothing", "resume", "with resume"])
+def test_a_graph_that_goes_on_in_the_block_in_which_it_paused(flow: Flow, between: str) -> None:
+    graph = asking(InMemorySaver())
+    with spanflow.engagement("support", id="case-1", goals=["done"]):
+        with spanflow.step("load"):
+            pass
+        graph.invoke({"log": []}, CONFIG)
+        if between == "resume":
+            spanflow.resume("case-1", resolution="approved")
+        block = (
+            spanflow.resume("case-1", resolution="approved") if between == "with resume" else None
+        )
+        with block or nullcontext():
+            graph.invoke(Command(resume=True), CONFIG)
+        with spanflow.step("thanks"):
+            pass
+    resolution = "answered" if between == "nothing" else "approved"
+    assert flow.sql(TURNS) == [("new", "paused", "t1"), ("resume", "completed", "t1")]
+    assert flow.sql(WAITS) == [("ask", "approval", resolution, False)]
+    assert flow.sql("SELECT status, turns, total_tokens, replayed_tokens FROM engagements") == [
+        ("completed", 2, 12 + 12 + 6, 12)
+    ]
+    assert flow.sql(
+        "SELECT kind, path, status FROM steps JOIN turns USING (turn_id)"
+        " WHERE parent_step_id IS NULL ORDER BY steps.started_at"
+    ) == [
+        ("new", "load", "completed"),
+        ("new", "ask", "waiting"),
+        ("resume", "ask", "completed"),
+        ("resume", "done", "completed"),
+        ("resume", "thanks", "completed"),
+    ]
+
+
+def test_new_input_in_the_block_in_which_it_paused_supersedes_the_question(flow: Flow) -> None:
+    graph = asking(InMemorySaver())
+    with spanflow.engagement("support", id="case-1"):
+        graph.invoke({"log": []}, CONFIG)
+        graph.invoke({"log": []}, CONFIG)
+    assert flow.sql(TURNS) == [("new", "paused", "t1"), ("message", "paused", "t1")]
+    assert [row[2:] for row in flow.sql(WAITS)] == [("superseded", False), (None, True)]
+
+
+def test_a_step_around_both_waits_with_the_graph(flow: Flow) -> None:
+    graph = asking(InMemorySaver())
+
+    @spanflow.step
+    def serve() -> None:
+        graph.invoke({"log": []}, CONFIG)
+        graph.invoke(Command(resume=True), CONFIG)
+        spanflow.llm_call("m", total_tokens=7)
+
+    with spanflow.engagement("support", id="case-1"):
+        serve()
+    assert flow.sql(TURNS) == [("new", "paused", "t1"), ("resume", "completed", "t1")]
+    assert flow.sql("SELECT label, resolution, is_open FROM waits") == [
+        ("approval", "answered", False)
+    ]
+    assert flow.one("SELECT status FROM steps WHERE path = 'serve'") == "waiting"
+    assert flow.one("SELECT total_tokens FROM engagements") == 12 + 12 + 6 + 7
+
+
+def test_two_threads_that_pause_in_one_block_are_told_apart(flow: Flow) -> None:
+    graph = asking(InMemorySaver())
+    first: Any = {"configurable": {"thread_id": "a"}}
+    second: Any = {"configurable": {"thread_id": "b"}}
+    with spanflow.engagement("support", id="case-1"):
+        graph.invoke({"log": []}, first)
+        graph.invoke({"log": []}, second)
+        graph.invoke(Command(resume=True), first)
+    assert flow.sql("SELECT outcome FROM turns ORDER BY started_at") == [("paused",), ("paused",)]
+    assert flow.one("SELECT status FROM engagements") == "paused"
 
 
 def test_a_breakpoint_inside_is_passed_by_going_on(flow: Flow) -> None:

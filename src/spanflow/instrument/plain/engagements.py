@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from spanflow.capture.inside import Inside
     from spanflow.capture.runtime import Runtime
     from spanflow.capture.scope import Scope
+    from spanflow.capture.step import Step
     from spanflow.capture.turn import Turn
 
 __all__ = ["EngagementBlock", "engagement", "pause", "resume"]
@@ -81,6 +82,7 @@ class EngagementBlock(Block):
         "_goes_on",
         "_has_begun",
         "_identity",
+        "_is_guest",
         "_resolution",
         "_stand",
         "engagement_id",
@@ -99,6 +101,7 @@ class EngagementBlock(Block):
         self._identity = identity
         self._stand: _Stand | None = None
         self._has_begun = False
+        self._is_guest = False
         self.engagement_id = given
         self.turn_id: str | None = None
 
@@ -117,7 +120,7 @@ class EngagementBlock(Block):
     def take_over(self) -> None:
         """Begin at once where the block around is the one that was paused: the rest of it is ours.
 
-        The turn ends with this block, where it is entered, else with the one around.
+        The turn ends with the block around, whether or not this one is entered, but for an error.
         """
         runtime = gate.runtime()
         if runtime is None:
@@ -127,17 +130,15 @@ class EngagementBlock(Block):
 
         scope = scopes.current.get()
         paused = scope.turn if scope is not None else None
-        if (
-            paused is None
-            or not paused.ended
-            or paused.identity.engagement_id != self._asked()
-            or (stand := _stands.get(paused.span_id)) is None
-        ):
+        if scope is None or paused is None or paused.identity.engagement_id != self._asked():
+            return
+        stand = _leave(scope)
+        if stand is None:
             return
         with _lock:
             if stand.turn is paused:  # else another thread was faster
                 stand.go_on(self._start(runtime))
-                self._stand, self._has_begun = stand, True
+                self._stand, self._has_begun, self._is_guest = stand, True, True
         follow()
 
     def _asked(self) -> str | None:
@@ -176,10 +177,10 @@ class EngagementBlock(Block):
 
     def _close(self, error: BaseException | None) -> None:
         stand, self._stand = self._stand, None
-        if stand is None:
+        ending = ending_of(error)
+        if stand is None or (self._is_guest and ending == "completed"):
             return
         turn = stand.turn
-        ending = ending_of(error)
         outcome = _OUTCOMES.get(ending, ending)
         if outcome == "completed" and turn.paused:
             outcome = "paused"
@@ -342,6 +343,51 @@ def _pause(scope: Scope, awaiting: str | None, payload: Any) -> None:
         step.end("waiting")
         step = step.parent
     turn.close("paused")
+
+
+def passed_on(scope: Scope, *, goes_on: bool) -> Scope:
+    """Return where a graph stands that runs again in the block in which it paused: a new turn.
+
+    Args:
+        scope: Where it was called.
+        goes_on: Whether it takes up what it paused at; else it begins anew.
+    """
+    stand = _leave(scope)
+    if stand is None:
+        return scope
+    with _lock:
+        paused = stand.turn
+        if paused is scope.turn:
+            who = paused.identity
+            turn = _begin(paused.runtime, who.engagement_id, None, goes_on=goes_on, name=None)
+            turn.holding |= paused.holding  # other threads still wait
+            stand.go_on(turn)
+    return stand.turn.scope
+
+
+def _leave(scope: Scope) -> _Stand | None:
+    """Return where a block stands whose turn has paused, which is over now; None where it is not.
+
+    A turn in which a graph has paused is still open. As long as something else goes on in it, it is
+    not left.
+    """
+    turn = scope.turn
+    stand = _stands.get(turn.span_id) if turn is not None else None
+    if turn is None or stand is None:
+        return None
+    around: list[Step] = []
+    step = scope.step
+    while step is not None:
+        around.append(step)
+        step = step.parent
+    with turn.lock:
+        if not turn.ended:
+            if not turn.paused or turn.nested or len(turn.steps) > len(around):
+                return None
+            for step in around:
+                step.end("waiting")
+            turn.close("paused")
+    return stand
 
 
 def _begin(  # noqa: PLR0913 - what is known of a turn, by name
