@@ -66,6 +66,7 @@ class OpenCall:
         "_events",
         "_inner",
         "_outer",
+        "can_take_in",
         "captures_content",
         "ended",
         "fields",
@@ -98,6 +99,7 @@ class OpenCall:
         self.fields = fields
         self.first_token_ns: int | None = None
         self.ended = False
+        self.can_take_in = False
         self._events = Events()
         self._inner: Totals | None = None
         self._outer = _outer(kind, context)
@@ -152,6 +154,27 @@ class OpenCall:
     def is_answered_inside(self) -> bool:
         """Whether a call made within this one has told what it spent."""
         return self._inner is not None
+
+    def takes_in(self, kind: str, name: str, scope: Scope | None) -> bool:
+        """Whether a call of this kind and name, begun inside, is this one, told again.
+
+        Only the first one is: what a framework calls, it calls once.
+
+        Args:
+            kind: What kind of call begins.
+            name: What it calls.
+            scope: Where it belongs.
+        """
+        is_same = (
+            self.can_take_in
+            and self.kind == kind
+            and self.fields.get("name") == name
+            and (self.scope.step if self.scope is not None else None)
+            is (scope.step if scope is not None else None)
+        )
+        if is_same:
+            self.can_take_in = False
+        return is_same
 
     def note(self, kind: str, payload: dict[str, Any]) -> None:
         """Note something that happens while the call goes on, as an event of its span."""

@@ -270,7 +270,7 @@ def _agent_around(shape: GraphShape, step: Step | None) -> str | None:
         return None
     if shape.converses and shape.name == step.path.rpartition("/")[2]:
         return shape.name
-    return step.agent_name
+    return agents.name_at(step.scope)
 
 
 def _span_id(context: Context) -> str:

@@ -236,6 +236,7 @@ class CallHandler(BaseCallbackHandler):
             call_id=clean(call_id) if call_id is not None else None,
             agent_name=_agent(scope, metadata),
         )
+        call.can_take_in = True
         if call.captures_content:
             call.invocation.arguments = call.keep(  # pyright: ignore[reportAttributeAccessIssue]
                 "arguments", inputs if inputs is not None else input_str

@@ -14,6 +14,8 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import tool as langchain_tool
 
 import spanflow
 
@@ -246,14 +248,46 @@ def test_a_class_is_refused(decorate: Any) -> None:
         decorate(CallableObject)
 
 
-@pytest.mark.parametrize("what", [property(plain), 5, None])
+class Shelf:
+    """Things that are no functions though a decorator could be put above them."""
+
+    @functools.cached_property
+    def cached(self) -> int:
+        """Counted once."""
+        return 1
+
+    @functools.singledispatchmethod
+    def by_type(self, value: Any) -> Any:
+        """Told apart by type."""
+        return value
+
+    half = functools.partialmethod(by_type, 1)
+
+
+@langchain_tool
+def of_langchain(area: str) -> str:
+    """A tool that is an object."""
+    return area
+
+
+NO_FUNCTIONS = [property(plain), *(vars(Shelf)[k] for k in ("cached", "by_type", "half"))]
+
+
+@every
+@pytest.mark.parametrize("what", [*NO_FUNCTIONS, of_langchain, RunnableLambda(plain)])
+def test_what_is_no_function_is_refused(decorate: Any, what: Any) -> None:
+    with pytest.raises(TypeError, match="stands on functions and methods"):
+        decorate(what)
+
+
+@pytest.mark.parametrize("what", [5, None])
 @pytest.mark.parametrize("kind", [kind for kind in EVERY if kind not in {"agent", "step"}])
-def test_what_is_no_function_is_refused(kind: str, what: Any) -> None:
+def test_what_is_no_name_is_refused(kind: str, what: Any) -> None:
     with pytest.raises(TypeError, match="stands on functions and methods"):
         EVERY[kind](what)
 
 
-@pytest.mark.parametrize("what", [property(plain), 5, None])
+@pytest.mark.parametrize("what", [5, None])
 @pytest.mark.parametrize("kind", [spanflow.agent, spanflow.step])
 def test_what_is_no_function_is_the_name_of_a_block(flow: Flow, kind: Any, what: Any) -> None:
     with spanflow.engagement("e"), kind(what):

@@ -6,7 +6,7 @@ user is in the journey is for steps to say.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from spanflow.instrument.plain.block import Block
 from spanflow.instrument.plain.steps import OwnBlock
@@ -154,9 +154,9 @@ def agent(name: Any, /, role: str | None = None) -> Any:
         >>> inner.name
         'researcher'
     """
-    if callable(name) or isinstance(name, classmethod | staticmethod):
-        from spanflow.instrument.plain.wrapping import name_of
+    if not isinstance(name, str):
+        from spanflow.instrument.plain.wrapping import is_decorated, name_of
 
-        function = cast("Any", name)
-        return AgentBlock(name_of(function))(function)
+        if is_decorated(name):
+            return AgentBlock(name_of(name))(name)
     return AgentBlock(name, role)

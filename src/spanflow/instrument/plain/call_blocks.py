@@ -84,7 +84,7 @@ class _CallBlock(Standing):
         context = scopes.context_in(scope) if scope is not None else otel_context.get_current()
         return self._opened(gate.spans(served), scope, context)
 
-    def _opened(self, spans: CallSpans, scope: Scope | None, context: Context) -> OpenCall:
+    def _opened(self, spans: CallSpans, scope: Scope | None, context: Context) -> OpenCall | None:
         raise NotImplementedError
 
     def _ended(self, call: OpenCall, error: BaseException | None, status: str | None) -> None:
@@ -276,11 +276,17 @@ class ToolCallBlock(_CallBlock):
         self._call_id = call_id
         super().__init__(step_id, engagement_id)
 
-    def _opened(self, spans: CallSpans, scope: Scope | None, context: Context) -> OpenCall:
+    def _opened(self, spans: CallSpans, scope: Scope | None, context: Context) -> OpenCall | None:
+        from spanflow.capture.call import enclosing
         from spanflow.capture.payload import clean
 
+        name = clean(self._name)
+        # A framework's tool around the function that is told here: the same call, once.
+        around = enclosing()
+        if around is not None and around.takes_in("tool", name, scope):
+            return None
         call_id = clean(self._call_id) if self._call_id is not None else None
-        return spans.tool(scope, context, name=clean(self._name), call_id=call_id)
+        return spans.tool(scope, context, name=name, call_id=call_id)
 
     @guarded("api.tool_call")
     def set_arguments(self, arguments: Any) -> None:

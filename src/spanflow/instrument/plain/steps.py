@@ -5,7 +5,7 @@ A step outside every engagement is an engagement of its own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from spanflow.guard import diagnose
 from spanflow.instrument.endings import ending_of
@@ -202,9 +202,9 @@ def step(
         >>> rank([3, 1])
         [1, 3]
     """
-    if callable(name) or isinstance(name, classmethod | staticmethod):
-        from spanflow.instrument.plain.wrapping import name_of
+    if not isinstance(name, str):
+        from spanflow.instrument.plain.wrapping import is_decorated, name_of
 
-        function = cast("Any", name)
-        return StepBlock(name_of(function))(function)
+        if is_decorated(name):
+            return StepBlock(name_of(name))(name)
     return StepBlock(name, tools, is_global=is_global, step_id=step_id, engagement_id=engagement_id)

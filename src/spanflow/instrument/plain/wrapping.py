@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
     from contextlib import AbstractContextManager
 
-__all__ = ["Around", "FunctionT", "name_of", "wrapped"]
+__all__ = ["Around", "FunctionT", "is_decorated", "name_of", "wrapped"]
+
+_MARKS = ("__get__", "invoke")
+"""What properties and other descriptors have, and LangChain's tools and graphs."""
 
 FunctionT = TypeVar(
     "FunctionT",
@@ -77,6 +80,11 @@ def wrapped(function: FunctionT, make: Callable[[], Around]) -> FunctionT:
     if not hasattr(told, "__name__"):  # a partial, an object that can be called
         call.__name__ = call.__qualname__ = name_of(told)
     return cast("FunctionT", call)
+
+
+def is_decorated(what: Any) -> bool:
+    """Whether a decorator was put above something, fit for it or not, and not given a name."""
+    return callable(what) or any(hasattr(what, mark) for mark in _MARKS)
 
 
 def name_of(function: Any) -> str:
