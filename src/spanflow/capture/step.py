@@ -220,6 +220,11 @@ class Step:
         return self._totals
 
     @property
+    def is_over(self) -> bool:
+        """Whether it has ended for good, a pause or its turn's end before its own code included."""
+        return self.frame.open.get(self.key) is not self
+
+    @property
     def attempt(self) -> int:
         """The attempt that is going on; of a step inside one that is tried again, at least that."""
         return max([self.attempts, *(step.attempts for step in self._ancestors())])
@@ -243,6 +248,8 @@ class Step:
             status: ``failed`` or ``cancelled``.
             error: What ended the attempt.
         """
+        if self.is_over:
+            return
         self.ended_ns = time.time_ns()
         if status == "failed" and error is not self.inner_error:
             # One that came up from a step inside this one is that step's event: counted once.
@@ -255,7 +262,9 @@ class Step:
         self.parked = True
 
     def tell(self, attributes: Mapping[str, AttributeValue]) -> None:
-        """Say more of the step, on its span and in its record."""
+        """Say more of the step, on its span and in its record; it is too late where it is over."""
+        if self.is_over:
+            return
         self.span.set_attributes(dict(attributes))
         self.base["attributes"] = {**self.base.get("attributes", {}), **attributes}
 

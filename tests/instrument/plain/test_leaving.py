@@ -257,3 +257,25 @@ def test_a_process_that_forks_inside(flow: Flow, leave: str) -> None:
         ("p", "a/in-child", "completed"),
         ("p", "b", "completed"),
     ]
+
+
+def test_what_comes_too_late_is_no_warning_in_the_users_log(
+    flow: Flow, caplog: pytest.LogCaptureFixture
+) -> None:
+    @spanflow.step("pieces")
+    def pieces() -> Iterator[int]:
+        yield from range(3)
+
+    def ask() -> None:
+        with spanflow.step("asks"):
+            spanflow.pause("approval")
+            raise LookupError
+
+    with spanflow.engagement("e"):
+        left = pieces()
+        next(left)
+    assert list(left) == [1, 2]
+    with spanflow.engagement("e"), pytest.raises(LookupError):
+        ask()
+    assert flow.steps() == [("pieces", "cancelled"), ("asks", "waiting")]
+    assert [r.message for r in caplog.records if r.name.startswith("opentelemetry")] == []
