@@ -137,10 +137,9 @@ def settle_waits(
     for _, is_start, number, nth in sorted(moments):
         turn = turns[number]
         if is_start:
-            before = next((one for one in reversed(turns[:number]) if turn.meets(one)), None)
             met = [wait for wait in open_ if turn.meets(wait.asked_by)]
-            was_cut_off = before is not None and before.outcome in _CUT_OFF
-            ended, told = _begin(turn, met, was_cut_off=was_cut_off)
+            cut_off = turn.answers is not None and _was_cut_off(turns, number)
+            ended, told = _begin(turn, met, was_cut_off=cut_off)
             if told is not None:
                 resolved[turn.turn_id] = told
             closed += ended
@@ -148,6 +147,13 @@ def settle_waits(
         else:
             rows[turn.turn_id, nth] = _ask(turn, turn.questions[nth], open_, closed)
     return rows, resolved
+
+
+def _was_cut_off(turns: list[Asking], number: int) -> bool:
+    """Tell whether what went on before a turn did not come to its end."""
+    turn = turns[number]
+    before = (turns[nth] for nth in range(number - 1, -1, -1) if turn.meets(turns[nth]))
+    return (last := next(before, None)) is not None and last.outcome in _CUT_OFF
 
 
 def _begin(
