@@ -64,12 +64,17 @@ class Engagement:
         self.user, self.metadata = dice.choice(USERS), dice.choice(METADATA)
         self.at = dice.choice([0, 0, 7, 3 * HOUR, 30 * HOUR, 9 * 24 * HOUR, 40 * 24 * HOUR])
         self.at += dice.choice([0, 0, dice.randrange(1000)])
-        threads = ["t"] if dice.random() < 0.85 else ["t", "u"]
-        pending: dict[str, tuple[str, list[Task]]] = {}
+        # Plain code has no thread.
+        threads = dice.choice([["t"]] * 6 + [["t", "u"], ["t", None], ["t", "u", None, None]])
+        pending: dict[str | None, tuple[str, list[Task]]] = {}
+        latest: tuple[str | None, str | None] = ("t", None)
         for _ in range(dice.choice([1, 1, 2, 3, 4])):
             thread = dice.choice(threads)
-            outcome, tasks = self._turn(thread, *pending.get(thread, (None, [])))
-            pending[thread] = (outcome, tasks)
+            before, tasks = pending.get(thread, (None, []))
+            if latest[1] == "paused" and None in (thread, latest[0]):
+                before, tasks = "paused", tasks if thread else []
+            outcome, tasks = self._turn(thread, before, tasks)
+            pending[thread], latest = (outcome, tasks), (thread, outcome)
             self.at += dice.choice(GAPS)
             if outcome is None:
                 break

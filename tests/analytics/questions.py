@@ -24,34 +24,34 @@ class Wait:
 def waits_of(turns):
     """Return the questions of an engagement, each once."""
     found = []
-    for _, some in by_thread(turns):
-        asking, places = [], {}
-        for turn in some:
-            questions = questions_of(turn)
-            places |= {
-                (turn.told["turn_id"], nth): (path, asked)
-                for nth, (path, asked) in enumerate(questions)
-            }
-            answers = turn.told.get("answers")
-            asking.append(
-                Asking(
-                    turn.told["turn_id"],
-                    turn.chain or turn.told["turn_id"],
-                    turn.told.get("turn_kind"),
-                    "interrupted" if turn.is_open and turn.is_gone else turn.outcome,
-                    turn.told["started_ns"],
-                    len(turn.steps),
-                    None if answers is None else tuple(answers),
-                    turn.told.get("resolution"),
-                    tuple(asked for _, asked in questions),
-                    turn.told.get("ended_ns"),
-                )
+    asking, places = [], {}
+    for turn in turns:
+        questions = questions_of(turn)
+        places |= {
+            (turn.told["turn_id"], nth): (path, asked)
+            for nth, (path, asked) in enumerate(questions)
+        }
+        answers = turn.told.get("answers")
+        asking.append(
+            Asking(
+                turn.told["turn_id"],
+                turn.chain or turn.told["turn_id"],
+                turn.told.get("turn_kind"),
+                "interrupted" if turn.is_open and turn.is_gone else turn.outcome,
+                turn.told["started_ns"],
+                len(turn.steps),
+                None if answers is None else tuple(answers),
+                turn.told.get("resolution"),
+                tuple(asked for _, asked in questions),
+                turn.told.get("ended_ns"),
+                turn.told.get("conversation_id"),
             )
-        settled, _ = settle_waits(asking)
-        for key, row in settled.items():
-            path, asked = places[key]
-            if row.is_first:
-                found.append(Wait(path, asked.asked_ns, row.answered_ns))
+        )
+    settled, _ = settle_waits(asking)
+    for key, row in settled.items():
+        path, asked = places[key]
+        if row.is_first:
+            found.append(Wait(path, asked.asked_ns, row.answered_ns))
     return found
 
 

@@ -186,7 +186,8 @@ class Engagement:
 
     @cached_property
     def last_step(self):
-        return self.turns[-1].place(self.instant_ns)
+        places = (turn.place(self.instant_ns) for turn in reversed(self.turns))
+        return next((place for place in places if place is not None), None)
 
     @property
     def dropped_at(self):

@@ -102,6 +102,34 @@ def test_time_that_turns_share_counts_once(ledger, make):
     assert tuple(row.values()) == (10 + 150 + 10, 90 + 50)
 
 
+@pytest.mark.parametrize("resolution", ["gave_up", "expired"])
+def test_a_turn_without_a_step_leaves_it_where_it_stood(ledger, make, resolution):
+    told = {"turn_kind": "resume", "answers": ["*"], "resolution": resolution}
+    make.write(
+        ledger,
+        [
+            make.turn(1, until=10, status="paused", goals=["pay"]),
+            make.step(2, "confirm", turn=1, until=10, status="waiting"),
+            make.step(3, "beside", turn=1, at=1, until=10),
+            make.turn(11, at=100, until=101, goals=["pay"], **told),
+            # What a service does says nothing of it.
+            make.turn(21, at=102, until=110, turn_kind="remote", status="failed"),
+            make.step(22, "search", turn=21, at=102, until=110, status="failed"),
+        ],
+    )
+    rows = make.ask(ledger, "SELECT status, dropped_at, last_step FROM engagements")
+    assert [tuple(row.values()) for row in rows] == [("abandoned", "confirm", "confirm")]
+    before = "as_of := TIMESTAMP '2026-09-21 14:13:20.050'"
+    rows = make.ask(ledger, f"SELECT status, dropped_at, last_step FROM engagements({before})")
+    assert [tuple(row.values()) for row in rows] == [("paused", None, "confirm")]
+    *_, last = make.ask(ledger, "SELECT abandon_reason, dropped_at FROM status_history('e1')")
+    assert tuple(last.values()) == (resolution, "confirm")
+    [row] = make.ask(ledger, "FROM drop_offs()")
+    assert (row["step"], row["reason"], row["of_reached"]) == ("confirm", resolution, 1.0)
+    first, _ = make.ask(ledger, "FROM funnel(['confirm', 'pay'])")
+    assert (first["reached"], first["advanced"], first["dropped"]) == (1, 0, 1)
+
+
 def test_a_turn_that_died_is_no_time_that_somebody_waited(ledger, make):
     make.write(
         ledger,
@@ -135,6 +163,7 @@ TURNS = st.lists(
             "on_thread": st.booleans(),
             "mark": st.sampled_from([None, None, "gave_up", "expired"]),
             "remote": st.sampled_from([False, False, True]),
+            "has_step": st.booleans(),
         }
     ),
     min_size=1,
@@ -161,10 +190,10 @@ def recorded(make, turn, index):
         yield make.turn(number, at=begin, phase="start", **same)
     else:
         yield make.turn(number, at=begin, until=until, status=turn["outcome"], **same)
-    if turn["outcome"] == "dead":
-        # Its last sign of life.
+    # Of one that died it is the last sign of life.
+    if turn["outcome"] == "dead" or (turn["outcome"] and turn["has_step"]):
         yield make.step(
-            number + 1, "a", turn=number, at=begin, until=until, engagement_id=f"e{index}"
+            number + 1, f"s{number}", turn=number, at=begin, until=until, engagement_id=f"e{index}"
         )
 
 

@@ -95,7 +95,7 @@ def answer(connection: duckdb.DuckDBPyConnection) -> None:
 def _engagements(
     turns: duckdb.DuckDBPyConnection, questions: Sequence[tuple[Any, ...]]
 ) -> Iterator[tuple[list[Asking], dict[tuple[str, int], int]]]:
-    """Yield the turns of each thread of each engagement, and the rows of their questions."""
+    """Yield the turns of each engagement, and the rows of their questions."""
     asked: dict[str, list[tuple[int, Asked]]] = {}
     for turn_id, row_id, *told in questions:
         asked.setdefault(turn_id, []).append((row_id, Asked(*told)))
@@ -103,7 +103,8 @@ def _engagements(
         asking: list[Asking] = []
         row_ids: dict[tuple[str, int], int] = {}
         for (
-            _, turn_id, chain_id, kind, outcome, started_ns, steps, answers, resolution, ended_ns
+            _, turn_id, chain_id, kind, outcome, started_ns, steps, answers, resolution, ended_ns,
+            conversation_id, is_apart
         ) in rows:  # fmt: skip
             mine = asked.get(turn_id, [])
             row_ids |= {(turn_id, nth): row_id for nth, (row_id, _) in enumerate(mine)}
@@ -119,6 +120,8 @@ def _engagements(
                     resolution,
                     tuple(question for _, question in mine),
                     ended_ns,
+                    conversation_id,
+                    is_apart,
                 )
             )
         yield asking, row_ids

@@ -51,6 +51,9 @@ class Asking:
         resolution: What the app calls its answer.
         questions: What it paused for.
         ended_ns: When it ended; None while that is unknown.
+        conversation_id: Its thread. None for plain code, which speaks with every thread.
+        is_apart: Whether it has to do with turns of its own thread only, as a service that is
+            called on a thread of its own, or a turn of which nobody knows how it began.
     """
 
     turn_id: str
@@ -63,6 +66,16 @@ class Asking:
     resolution: str | None = None
     questions: tuple[Asked, ...] = ()
     ended_ns: int | None = None
+    conversation_id: str | None = None
+    is_apart: bool = False
+
+    def meets(self, other: Asking) -> bool:
+        """Tell whether what one of the two asks can be answered or given up by the other."""
+        if self.conversation_id == other.conversation_id:
+            return True
+        if self.is_apart or other.is_apart:
+            return False
+        return self.conversation_id is None or other.conversation_id is None
 
 
 @dataclass(slots=True)
@@ -85,7 +98,7 @@ class Settled:
 @dataclass(slots=True, eq=False)
 class _Wait:
     question: Asked
-    chain_id: str
+    asked_by: Asking
     rows: list[Settled] = field(default_factory=list[Settled])
     closed_by: Asking | None = None
 
@@ -106,7 +119,7 @@ def settle_waits(
     """Return what became of each question, and of each turn's answer.
 
     Args:
-        turns: All turns of one thread of an engagement, in the order in which they began.
+        turns: All turns of an engagement, in the order in which they began.
 
     Returns:
         By turn and the question's number in it; and by turn, where it brought an answer:
@@ -124,8 +137,9 @@ def settle_waits(
     for _, is_start, number, nth in sorted(moments):
         turn = turns[number]
         if is_start:
-            before = turns[number - 1].outcome if number else None
-            ended, told = _begin(turn, open_, was_cut_off=before in _CUT_OFF)
+            met = [wait for wait in open_ if turn.meets(wait.asked_by)]
+            cut_off = turn.answers is not None and _was_cut_off(turns, number)
+            ended, told = _begin(turn, met, was_cut_off=cut_off)
             if told is not None:
                 resolved[turn.turn_id] = told
             closed += ended
@@ -135,10 +149,17 @@ def settle_waits(
     return rows, resolved
 
 
+def _was_cut_off(turns: list[Asking], number: int) -> bool:
+    """Tell whether what went on before a turn did not come to its end."""
+    turn = turns[number]
+    before = (turns[nth] for nth in range(number - 1, -1, -1) if turn.meets(turns[nth]))
+    return (last := next(before, None)) is not None and last.outcome in _CUT_OFF
+
+
 def _begin(
     turn: Asking, open_: list[_Wait], *, was_cut_off: bool
 ) -> tuple[list[_Wait], str | None]:
-    """Return the waits that a turn ends, and what became of its answer."""
+    """Return those of the open waits it meets that a turn ends, and what became of its answer."""
     if turn.kind == _REMOTE:
         return [], None
     if turn.kind not in _GOES_ON:
@@ -183,7 +204,14 @@ def _answered(turn: Asking, open_: list[_Wait]) -> list[_Wait]:
     named = [wait for wait in open_ if wait not in passed]
     given = turn.answers or ()
     if PENDING in given:
-        return passed + (named if len(named) == 1 else [])
+        # A thread with two questions cannot tell which of them is meant; plain code means them all.
+        there = [
+            wait
+            for wait in named
+            if turn.conversation_id is not None
+            and wait.asked_by.conversation_id == turn.conversation_id
+        ]
+        return passed + [wait for wait in named if len(there) == 1 or wait not in there]
     return passed + [wait for wait in named if wait.question.interrupt_id in given]
 
 
@@ -191,7 +219,7 @@ def _ask(turn: Asking, question: Asked, open_: list[_Wait], closed: list[_Wait])
     row = Settled()
     known = _known(turn, question, open_, closed)
     if known is None:
-        known = _Wait(question, turn.chain_id)
+        known = _Wait(question, turn)
         open_.append(known)
     else:
         row.is_first = False
@@ -223,7 +251,10 @@ def _known(turn: Asking, question: Asked, open_: list[_Wait], closed: list[_Wait
         return None
 
     def is_same(wait: _Wait) -> bool:
-        return wait.question.interrupt_id == question.interrupt_id
+        return (
+            wait.question.interrupt_id == question.interrupt_id
+            and wait.asked_by.conversation_id == turn.conversation_id
+        )
 
     for wait in open_:
         if is_same(wait):
@@ -231,4 +262,5 @@ def _known(turn: Asking, question: Asked, open_: list[_Wait], closed: list[_Wait
     # The same breakpoint again is another pause, and so is the same task in a fork.
     if question.kind != "interrupt":
         return None
-    return next((wait for wait in closed if is_same(wait) and wait.chain_id == turn.chain_id), None)
+    again = (wait for wait in closed if is_same(wait) and wait.asked_by.chain_id == turn.chain_id)
+    return next(again, None)

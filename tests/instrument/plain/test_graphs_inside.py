@@ -257,6 +257,40 @@ def test_what_the_app_calls_its_answer_is_kept(flow: Flow) -> None:
     assert flow.sql(WAITS) == [("ask", "approval", "approved", False)]
 
 
+@pytest.mark.parametrize("resolution", ["gave_up", "expired", "approved"])
+def test_a_job_answers_what_a_graph_asked_without_the_graph(flow: Flow, resolution: str) -> None:
+    run(asking(InMemorySaver()), {"log": []})
+    with spanflow.resume("case-1", resolution=resolution):
+        pass
+    assert flow.sql(WAITS) == [("ask", "approval", resolution, False)]
+    status = ("completed", None) if resolution == "approved" else ("abandoned", "ask")
+    assert flow.sql("SELECT status, dropped_at FROM engagements") == [status]
+
+
+@pytest.mark.parametrize("is_answer", [True, False])
+def test_a_graph_answers_or_gives_up_what_plain_code_asked(flow: Flow, is_answer: bool) -> None:
+    with spanflow.engagement("support", id="case-1"), spanflow.step("confirm"):
+        spanflow.pause("approval")
+    graph = asking(InMemorySaver())
+    if is_answer:
+        with spanflow.resume("case-1", resolution="approved"):
+            graph.invoke({"log": []}, CONFIG)
+    else:
+        run(graph, {"log": []})
+    became = "approved" if is_answer else "superseded"
+    assert flow.sql(WAITS) == [
+        ("confirm", "approval", became, False),
+        ("ask", "approval", None, True),
+    ]
+
+
+def test_a_new_block_gives_up_what_a_graph_asked(flow: Flow) -> None:
+    run(asking(InMemorySaver()), {"log": []})
+    with spanflow.engagement("support", id="case-1"), spanflow.step("other"):
+        pass
+    assert flow.sql(WAITS) == [("ask", "approval", "superseded", False)]
+
+
 def test_another_saver_and_another_block_go_on(flow: Flow, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "threads.sqlite", check_same_thread=False) as connection:
         run(asking(SqliteSaver(connection)), {"log": []})

@@ -115,3 +115,41 @@ def test_the_table_may_be_another_and_must_be_there(exported):
     with pytest.raises(LedgerError, match=r"ClickHouse: .*no_such"):
         engine.ask("journeys", {})
     engine.close()
+
+
+@pytest.mark.parametrize(
+    ("threads", "waited_ms"),
+    [((None, "t"), 90.0), (("t", None), 90.0), (("t", "t"), 90.0), (("t", "u"), None)],
+)
+@pytest.mark.parametrize("kind", ["resume", "message"])
+def test_plain_code_answers_and_gives_up_what_any_thread_asks(
+    make, asking, kind, threads, waited_ms
+):
+    asked, later = threads
+    moment_ns = make.T0 + 10 * make.MS
+    wait = {"kind": "wait", "name": "wait", "at_ns": moment_ns, "payload": {"id": "p"}}
+    told = {"turn_kind": kind, "answers": ["*"] if kind == "resume" else None}
+    asked_of = asking(
+        [
+            make.step(
+                2, "ask", turn=1, until=10, status="waiting", events=[wait], execution_id="x"
+            ),
+            make.turn(1, until=10, status="paused", conversation_id=asked),
+            make.turn(11, at=100, until=110, conversation_id=later, **told),
+        ]
+    )
+    [row] = asked_of.step_stats()
+    assert (row.step, row.waited, row.p50_waiting_ms) == ("ask", 1, waited_ms)
+
+
+def test_a_turn_without_a_step_leaves_an_engagement_where_it_stood(make, asking):
+    told = {"turn_kind": "resume", "answers": ["*"], "resolution": "gave_up"}
+    asked_of = asking(
+        [
+            make.step(2, "ask", turn=1, until=10, status="waiting"),
+            make.turn(1, until=10, status="paused"),
+            make.turn(11, at=100, until=110, **told),
+        ]
+    )
+    [row] = asked_of.drop_offs()
+    assert (row.step, row.reason) == ("ask", "gave_up")

@@ -223,7 +223,9 @@ SELECT
     bool_or(coalesce(json_array_length(k.goals) > 0, false) AND NOT k.is_aside) AS has_goals,
     max(CASE WHEN k.interrupted_then OR k.unseen THEN 'interrupted' ELSE k.outcome END) FILTER (k.from_last = 1) AS last_outcome,
     max(k.mark) FILTER (k.from_last = 1 AND NOT k.open_then) AS last_mark,
-    max(CASE WHEN k.went_on THEN u.place ELSE k.dropped_at END) FILTER (k.from_last = 1) AS last_dropped_at,
+    -- A turn without a step, as a resume that only says that somebody gave up, leaves it where it stood before.
+    arg_min(CASE WHEN k.went_on THEN u.place ELSE k.dropped_at END, k.from_last)
+        FILTER (NOT k.is_aside) AS last_dropped_at,
     bool_or(k.on_thread) FILTER (k.from_last = 1) AS on_thread,
     count(*) AS turns,
     sum(k.steps)::BIGINT AS steps,
@@ -380,7 +382,8 @@ known AS (
         (m.is_open OR m.ended_ns > instant_ns) AS open_then,
         m.is_gone AND m.is_open AND m.last_ns <= instant_ns AS interrupted_then,
         m.is_remote AND NOT bool_and(m.is_remote) OVER (PARTITION BY i.moment) AS is_aside,
-        row_number() OVER (PARTITION BY i.moment ORDER BY m.is_remote, m.nth DESC) = 1 AS is_last
+        row_number() OVER (PARTITION BY i.moment ORDER BY m.is_remote, m.nth DESC) AS from_last,
+        from_last = 1 AS is_last
     FROM instants i
     JOIN mine m ON m.started_ns <= epoch_us(i.moment) * 1000 + 999
 ),
@@ -394,7 +397,7 @@ summed AS (
         bool_or(has_goals AND NOT is_aside) AS has_goals,
         max(CASE WHEN interrupted_then OR unseen THEN 'interrupted' ELSE outcome END) FILTER (is_last) AS last_outcome,
         max(mark) FILTER (is_last AND NOT open_then) AS last_mark,
-        max(dropped_at) FILTER (is_last) AS last_dropped_at,
+        arg_min(dropped_at, from_last) FILTER (NOT is_aside) AS last_dropped_at,
         bool_or(on_thread) FILTER (is_last) AS on_thread,
         to_time(max(least(last_ns, instant_ns))) + (SELECT patience FROM clock) < moment AS is_idle
     FROM known

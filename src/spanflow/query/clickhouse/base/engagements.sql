@@ -7,7 +7,14 @@ SELECT
     every_steps AS all_steps,
     firsts AS all_firsts,
     threads,
-    last_turn.place AS last_step,
+    -- A turn without a step leaves it where it stood before.
+    arrayLast(
+        x -> isNotNull(x),
+        arrayMap(
+            t -> t.place,
+            arrayFilter(t -> ifNull(t.kind, '') != 'remote' OR ifNull(last_turn.kind, '') = 'remote', ranked)
+        )
+    ) AS last_step,
     arrayLast(x -> isNotNull(x), arrayMap(t -> t.name, ranked)) AS name,
     arrayLast(x -> isNotNull(x), arrayMap(t -> t.user_id, ranked)) AS user_id,
     arrayLast(x -> isNotNull(x), arrayMap(t -> t.session_id, ranked)) AS session_id,

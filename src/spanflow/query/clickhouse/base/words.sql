@@ -126,5 +126,5 @@ k -> multiIf(
 concat('Tuple(at_ns Int64, is_start UInt8, turn UInt32, nth UInt32, question ', a_question, ')') AS a_moment,
 'Tuple(
     id String, is_interrupt UInt8, first String, path String, asked_ns Int64,
-    by_turn UInt32, answered_ns Int64, by_ended_ns Int64
+    by_turn UInt32, answered_ns Int64, by_ended_ns Int64, asked_by UInt32
 )' AS a_wait
