@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
+from fractions import Fraction
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +15,15 @@ from hypothesis import strategies as st
 from spanflow.tally import BORROWED, Call, Totals, Usage, Verdict, judge
 
 COUNTED = Verdict(counted=True)
+
+
+class Hostile:
+    """What says that it is a number, and is none."""
+
+    def __index__(self):
+        msg = "no"
+        raise RuntimeError(msg)
+
 
 anything = st.one_of(
     st.none(),
@@ -23,6 +35,9 @@ anything = st.one_of(
     st.lists(st.integers()),
     st.dictionaries(st.text(), st.integers()),
     st.just(object()),
+    st.decimals(),
+    st.fractions(),
+    st.sampled_from([Hostile(), np.int64(-1), np.float32("nan"), np.True_, np.array([1, 2])]),
 )
 few_tokens = st.none() | st.integers(0, 3)
 usages = st.builds(
@@ -84,14 +99,39 @@ def test_a_total_is_kept_or_made_of_both_parts(raw, total, flags):
 
 
 @pytest.mark.parametrize(
-    "refused", [True, -1, 0.5, math.nan, math.inf, 10**12 + 1, 10**400, "5", b"5", [5], object()]
+    "refused",
+    [
+        *(True, -1, 0.5, math.nan, math.inf, 10**12 + 1, 10**400, "5", b"5", [5], object()),
+        *(np.True_, np.int64(-1), np.float32(0.5), np.array([5]), np.float64("nan"), Hostile()),
+        *(Decimal(-1), Decimal("0.5"), Decimal("NaN"), Decimal("sNaN"), Decimal("Infinity")),
+        *(Decimal("1E+999999999999"), Decimal("1E-999999999999"), Fraction(1, 2)),
+    ],
 )
 def test_what_is_no_count_is_unknown_and_flagged(refused):
     usage = Usage.of(input_tokens=refused)
     assert (usage.input_tokens, usage.known, usage.flags) == (None, False, ("refused",))
 
 
-@pytest.mark.parametrize("refused", [True, -0.01, math.nan, math.inf, 10**400, "1"])
+@given(
+    st.integers(0, 10**12),
+    st.sampled_from([np.int64, np.uint64, np.float64, np.array, Decimal, Fraction, float]),
+)
+def test_a_count_may_be_a_number_of_any_kind(count, kind):
+    usage = Usage.of(input_tokens=kind(count), output_tokens=kind(0))
+    assert (usage.input_tokens, usage.total_tokens, usage.flags) == (count, count, ())
+    assert type(usage.input_tokens) is int
+
+
+@given(st.decimals(0, 10**9, places=4))
+def test_a_price_may_be_a_number_of_any_kind(price):
+    for given_as in (price, Fraction(price), np.float64(price)):
+        usage = Usage.of(cost_usd=given_as)
+        assert (usage.cost_usd, type(usage.cost_usd), usage.flags) == (float(price), float, ())
+
+
+@pytest.mark.parametrize(
+    "refused", [True, -0.01, math.nan, math.inf, 10**400, "1", np.True_, Decimal("sNaN")]
+)
 def test_what_is_no_price_is_unknown_and_flagged(refused):
     usage = Usage.of(input_tokens=1, cost_usd=refused)
     assert (usage.cost_usd, usage.known, usage.flags) == (None, True, ("refused",))

@@ -21,7 +21,8 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from operator import index
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from spanflow.matching import same_calls
 
@@ -82,9 +83,10 @@ class Usage:
                 unknown.
 
         Returns:
-            The usage. Booleans, text, negative, fractional, endless and absurd numbers become null
-            and leave the flag `refused`. A given total is kept, and flagged `inconsistent_total`
-            where its parts deny it; a missing one is the sum of both parts.
+            The usage. Numbers may be of any kind, numpy's and decimals too. Booleans, text,
+            negative, fractional, endless and absurd numbers become null and leave the flag
+            `refused`. A given total is kept, and flagged `inconsistent_total` where its parts deny
+            it; a missing one is the sum of both parts.
         """
         noted = list(flags)
         counts = {name: _count(raw.get(name), noted) for name in _TOKEN_FIELDS}
@@ -119,11 +121,29 @@ def _count(value: object, flags: list[str]) -> int | None:
     """A number of tokens, or None; what was given and is none is noted in `flags`."""
     if value is None:
         return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS:
-        return int(value)
+    if type(value) is int and 0 <= value <= _MOST_TOKENS:
+        return value
+    number = _whole(value)
+    if number is not None and 0 <= number <= _MOST_TOKENS:
+        return number
     flags.append(REFUSED)
+    return None
+
+
+def _whole(value: object) -> int | None:
+    """A whole number of any kind (numpy's, a decimal), or None; nothing that it does escapes."""
+    number: Any = value
+    try:
+        if isinstance(number, bool):
+            return None
+        if hasattr(number, "__index__"):
+            return index(number)
+        # Its size is asked first, for a decimal of a few characters may have a million digits.
+        if hasattr(number, "as_integer_ratio") and 0 <= number <= _MOST_TOKENS:
+            whole = int(number)
+            return whole if whole == number else None
+    except Exception:  # noqa: BLE001 - a number of somebody else's
+        return None
     return None
 
 
@@ -131,9 +151,17 @@ def _price(value: object, flags: list[str]) -> float | None:
     """An amount in US dollars, or None; what was given and is none is noted in `flags`."""
     if value is None:
         return None
-    # Not-a-number fails the comparison too.
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MOST_USD:
-        return float(value)
+    number: Any = value
+    try:
+        # Not-a-number fails the comparison too.
+        if (
+            (hasattr(number, "__index__") or hasattr(number, "as_integer_ratio"))
+            and not isinstance(number, bool)
+            and 0 <= number <= _MOST_USD
+        ):
+            return float(number)
+    except Exception:  # noqa: BLE001, S110 - a number of somebody else's
+        pass
     flags.append(REFUSED)
     return None
 

@@ -296,8 +296,11 @@ class Step:
             if turn.identity.on_thread and self.parent is None and self.status == "completed":
                 lineage.note_step(turn.span_id, self.superstep, self.trace_id, self.span_id)
             if self._calls is not None:
-                around = (step.totals for step in self._ancestors())
-                self._calls.settle(turn.calls, self.totals, turn.totals, *around)
+                around = self._ancestors()
+                if around:
+                    turn.calls.place(self.span_id, tuple(step.span_id for step in around))
+                inside = (step.totals for step in around)
+                self._calls.settle(turn.calls, self.totals, turn.totals, *inside)
         self._write()
 
     def _whereabouts(self) -> dict[str, AttributeValue]:

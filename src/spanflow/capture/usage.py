@@ -59,9 +59,10 @@ class _Reported:
 class CallLog:
     """Calls reported from one place, by whoever reported them; judged once, as the place closes."""
 
-    __slots__ = ("_calls", "_parents", "_tools")
+    __slots__ = ("_around", "_calls", "_parents", "_tools")
 
     def __init__(self) -> None:
+        self._around: dict[str, tuple[str, ...]] = {}
         self._calls = _Reported()
         self._tools = _Reported()
         self._parents: dict[str, str | None] = {}
@@ -73,6 +74,19 @@ class CallLog:
         """
         reported = self._calls if kind == "llm" else self._tools
         return [*reported.calls, *reported.settled]
+
+    def reported_within(self, kind: str, step_id: str) -> list[Call]:
+        """Return the calls that were counted in steps inside a step, of a turn's own log.
+
+        Args:
+            kind: ``llm``, else of tools.
+            step_id: The step around them.
+        """
+        return [
+            call
+            for call in self.reported(kind)
+            if call.step_id is not None and step_id in self._around.get(call.step_id, ())
+        ]
 
     def add(self, call: Call) -> None:
         """Take in one inference call."""
@@ -126,6 +140,11 @@ class CallLog:
         self._parents.clear()
         if turn is not None:
             turn.remember(calls, tools)
+
+    def place(self, step_id: str, around: tuple[str, ...]) -> None:
+        """Learn, as a turn's own log, which steps a step with calls of its own stands in."""
+        if len(self._around) < _MOST_SETTLED:
+            self._around[step_id] = around
 
     def remember(self, calls: list[Call], tools: list[Call]) -> None:
         """Keep what counted in one of the turn's steps, to know a report without a step by it."""

@@ -7,28 +7,29 @@ it. What the state held already was told before. Nothing here changes what a nod
 
 from __future__ import annotations
 
+import inspect
 import time
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary
 
 from langgraph.types import Command
-from opentelemetry import trace
-from opentelemetry.trace import NonRecordingSpan, SpanContext
 
 from spanflow.capture.events import Event
-from spanflow.capture.payload import clean, clean_path, free_text, json_payload, tail_of
-from spanflow.capture.providers import provider_name
+from spanflow.capture.payload import (
+    clean,
+    clean_path,
+    free_text,
+    json_payload,
+    tail_of,
+)
 from spanflow.guard import diagnose, guarded
-from spanflow.instrument.plain import gate, marks
-from spanflow.matching import same_calls
-from spanflow.tally import Call, Usage
+from spanflow.instrument.plain import marks
+from spanflow.instrument.state_calls import plain, record_calls, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from opentelemetry.context import Context
-
-    from spanflow.capture.call import OpenCall
     from spanflow.capture.step import Step
     from spanflow.capture.turn import Turn
     from spanflow.instrument.calls import Place
@@ -36,24 +37,25 @@ if TYPE_CHECKING:
 __all__ = ["note_given", "read"]
 
 _KEYS: Final = ("llm_calls", "tool_calls", "events", "extraction")
-_SCOPE: Final = "state"
+_CALLS: Final = {"llm_calls": "llm", "tool_calls": "tool"}
+_IN_EVENTS: Final = {"llm_call", "tool_call", "extraction"}
+"""Kinds of events whose payload is an entry of another key."""
 _MOST_KNOWN: Final = 10_000
 """Entries known again in one turn; past that nothing is read, so that nothing is told twice."""
 _REQUESTS: Final = {"tool_call", "invalid_tool_call", "function"}
 """What LangChain and providers call a tool's call that a model asks for; none has been made."""
+_SET: Final = "__pydantic_fields_set__"
 _EVENT: Final = {"kind", "name", "payload"}
-_SPENT: Final = frozenset(Usage.__slots__) - {"flags"}
 _EXTRACTION: Final = {"schema", "name", "values", "valid", "error"}
 
 
 class _Known:
-    """What one turn has seen: entries (held, so that an id stays one's own) and nested steps."""
+    """The entries that one turn has seen, held so that an id stays one's own."""
 
-    __slots__ = ("entries", "parents")
+    __slots__ = ("entries",)
 
     def __init__(self) -> None:
         self.entries: dict[int, object] = {}
-        self.parents: dict[str, str] = {}
 
     def is_new(self, entry: object) -> bool:
         """Whether an entry is seen for the first time."""
@@ -65,11 +67,16 @@ class _Known:
         self.entries[id(entry)] = entry
         return True
 
-    def is_within(self, step_id: str | None, outer: str) -> bool:
-        """Whether a step is another, or runs inside it."""
-        while step_id is not None and step_id != outer:
-            step_id = self.parents.get(step_id)
-        return step_id is not None
+
+class _Told:
+    """The calls that one node tells: those under keys of their own, and those among its events."""
+
+    __slots__ = ("calls", "in_events", "known")
+
+    def __init__(self, known: _Known) -> None:
+        self.known = known
+        self.calls: dict[str, list[dict[str, Any]]] = {"llm": [], "tool": []}
+        self.in_events: dict[str, list[dict[str, Any]]] = {"llm": [], "tool": []}
 
 
 _known: WeakKeyDictionary[Turn, _Known] = WeakKeyDictionary()
@@ -86,10 +93,8 @@ def note_given(place: Place | None, state: object) -> None:
     if place is None or place.step_key is None or place.scope is None or place.scope.turn is None:
         return
     known = _of(place.scope.turn)
-    given: Any = state
     for key in _KEYS:
-        value: Any = given.get(key) if isinstance(state, dict) else getattr(given, key, None)
-        for entry in _entries(value):
+        for entry in _entries(_held(state, key)):
             known.is_new(entry)
 
 
@@ -101,18 +106,15 @@ def read(step: Step, outputs: object) -> None:
         step: It is about to end.
         outputs: What the node returned: an update of the state, a command, or a list of these.
     """
-    known = _of(step.frame.turn)
-    if step.parent is not None and len(known.parents) < _MOST_KNOWN:
-        known.parents[step.span_id] = step.parent.span_id
-    told: dict[str, list[dict[str, Any]]] = {"llm": [], "tool": []}
+    told = _Told(_of(step.frame.turn))
     for update in _updates(outputs):
         for key in _KEYS:
             for entry in _entries(update.get(key)):
-                if known.is_new(entry):
-                    _sort(step, key, entry, told)
-    for kind, entries in told.items():
-        if entries:
-            _record_calls(step, known, kind, entries)
+                if told.known.is_new(entry):
+                    _read_entry(step, key, entry, told)
+    for kind, calls in told.calls.items():
+        if calls or told.in_events[kind]:
+            record_calls(step, kind, calls, told.in_events[kind])
 
 
 def _of(turn: Turn) -> _Known:
@@ -124,45 +126,81 @@ def _of(turn: Turn) -> _Known:
 
 
 def _updates(outputs: object) -> Iterator[dict[str, Any]]:
-    """Yield the updates of the state in what a node returned."""
+    """Yield the updates of the state in what a node returned, as far as our keys go."""
     given = cast("list[object]", outputs) if type(outputs) in (list, tuple) else [outputs]
     for part in given:
         update: Any = cast("Any", part).update if isinstance(part, Command) else part
-        if isinstance(update, dict):
-            yield cast("dict[str, Any]", update)
-        elif isinstance(part, Command) and type(update) in (list, tuple):
+        if isinstance(part, Command) and type(update) in (list, tuple):
             for pair in update:
                 if type(pair) is tuple and len(pair) == 2 and isinstance(pair[0], str):  # pyright: ignore[reportUnknownArgumentType]  # noqa: PLR2004 - a pair
                     yield {pair[0]: pair[1]}
+        elif _is_state(update):
+            yield {key: _held(update, key) for key in _KEYS if _is_told(update, key)}
+
+
+def _is_state(update: object) -> bool:
+    """Whether this is a dict, or an instance of a pydantic model or a dataclass."""
+    kind = type(update)
+    return isinstance(update, dict) or hasattr(kind, _SET) or hasattr(kind, "__dataclass_fields__")
+
+
+def _is_told(update: object, key: str) -> bool:
+    """Whether a field says anything: a pydantic model's that was not set has its class's words."""
+    kind = type(update)
+    if not hasattr(kind, _SET) or key in object.__getattribute__(update, _SET):
+        return True
+    default: object = getattr(getattr(kind, "model_fields", {}).get(key), "default", None)
+    return not (isinstance(default, list | tuple | dict) and default)
+
+
+def _held(state: object, key: str) -> object:
+    """Return what a state has under a key: as it lies there, for no code of the user's may run."""
+    if isinstance(state, dict):
+        return plain(cast("object", state)).get(key)
+    try:
+        fields = object.__getattribute__(state, "__dict__")
+    except AttributeError:
+        slot = inspect.getattr_static(type(state), key, None)
+        return slot.__get__(state) if isinstance(slot, MemberDescriptorType) else None
+    return fields.get(key) if type(fields) is dict else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
 
 
 def _entries(value: object) -> Iterator[dict[str, Any]]:
     """Yield what may be entries: the dicts of a list, or one dict by itself."""
-    given = cast("list[object]", value) if isinstance(value, list | tuple) else [value]
+    given: Any = [value]
+    if isinstance(value, list | tuple):
+        kind: Any = list if isinstance(value, list) else tuple
+        given = kind.__iter__(value)  # for no code of the user's may run
     for entry in given:
         if isinstance(entry, dict):
             yield cast("dict[str, Any]", entry)
 
 
-def _sort(
-    step: Step, key: str, entry: dict[str, Any], told: dict[str, list[dict[str, Any]]]
-) -> None:
+@guarded("state_keys.entry")
+def _read_entry(step: Step, key: str, given: dict[str, Any], told: _Told) -> None:
     """Record an entry that has the shape of its key, or put a call to those to be recorded."""
-    if key == "llm_calls":
-        if _text(entry, "model"):
-            told["llm"].append(entry)
-    elif key == "tool_calls":
-        if _text(entry, "name") and _text(entry, "type") not in _REQUESTS:
-            told["tool"].append(entry)
+    entry = plain(given)
+    if key in _CALLS:
+        _sort_call(_CALLS[key], entry, told.calls)
     elif key == "extraction":
         _record_extraction(step, entry)
-    elif entry.keys() <= _EVENT and (kind := _text(entry, "kind")):
+    elif entry.keys() <= _EVENT and (kind := text(entry, "kind")):
         payload = entry.get("payload")
-        if kind in ("llm_call", "tool_call", "extraction") and isinstance(payload, dict):
-            inner = "extraction" if kind == "extraction" else f"{kind}s"
-            _sort(step, inner, cast("dict[str, Any]", payload), told)
+        if kind in _IN_EVENTS and isinstance(payload, dict):
+            if told.known.is_new(cast("object", payload)):
+                inner = plain(cast("object", payload))
+                if kind == "extraction":
+                    _record_extraction(step, inner)
+                else:
+                    _sort_call(_CALLS[f"{kind}s"], inner, told.in_events)
         else:
-            _record_event(step, kind, _text(entry, "name"), payload)
+            _record_event(step, kind, text(entry, "name"), payload)
+
+
+def _sort_call(kind: str, entry: dict[str, Any], calls: dict[str, list[dict[str, Any]]]) -> None:
+    named = text(entry, "model" if kind == "llm" else "name")
+    if named and (kind == "llm" or text(entry, "type") not in _REQUESTS):
+        calls[kind].append(entry)
 
 
 def _record_event(step: Step, kind: str, name: str | None, payload: object) -> None:
@@ -189,122 +227,17 @@ def _record_event(step: Step, kind: str, name: str | None, payload: object) -> N
 
 
 def _record_extraction(step: Step, entry: dict[str, Any]) -> None:
-    schema = entry.get("schema") or _text(entry, "name")
+    schema = entry.get("schema") or text(entry, "name")
     if not entry.keys() <= _EXTRACTION or "values" not in entry:
         return
     if not isinstance(schema, str | dict | type):
         return
-    error, valid = entry.get("error"), entry.get("valid")
+    error = entry.get("error")
+    valid = entry.get("valid", error is None)
     marks.extraction(
         schema,
         entry.get("values"),
-        valid=valid if isinstance(valid, bool) else error is None,
+        valid=valid.lower() not in ("", "false") if isinstance(valid, str) else bool(valid),
         error=error,
         step_id=step.span_id,
     )
-
-
-def _record_calls(step: Step, known: _Known, kind: str, entries: list[dict[str, Any]]) -> None:
-    """Record the calls that nobody has reported from this step, or from steps inside it."""
-    turn = step.frame.turn
-    seen = [
-        call
-        for call in [*step.calls.reported(kind), *turn.calls.reported(kind)]
-        if known.is_within(call.step_id, step.span_id)
-    ]
-    claims = [_claim(step, kind, str(number), entry) for number, entry in enumerate(entries)]
-    same = {
-        claim.span_id: call
-        for group in (same_calls([*seen, *claims]) if seen else [])
-        for claim in group
-        if claim.scope == _SCOPE
-        for call in group
-        if call.scope != _SCOPE
-    }
-    for entry, claim in zip(entries, claims, strict=True):
-        call = same.get(claim.span_id)
-        if call is None:
-            _record_call(step, kind, entry, claim.usage, step.context)
-        elif claim.usage.known and not call.usage.known:
-            # The same call, which says what it spent only here: inside the other it counts once.
-            _record_call(step, kind, entry, claim.usage, _inside(step, call))
-
-
-def _claim(step: Step, kind: str, number: str, entry: dict[str, Any]) -> Call:
-    told: dict[str, Any] = {}
-    if kind == "llm":
-        usage = entry.get("usage")
-        told = {**entry, **cast("dict[str, Any]", usage)} if isinstance(usage, dict) else entry
-    return Call(
-        span_id=number,
-        parent_span_id=None,
-        scope=_SCOPE,
-        step_id=None,  # its own or one inside it
-        model=_text(entry, "model" if kind == "llm" else "name"),
-        response_id=_text(entry, "response_id" if kind == "llm" else "call_id"),
-        started_ns=step.started_ns,
-        ended_ns=time.time_ns(),
-        usage=Usage.of(**{key: told[key] for key in told if key in _SPENT}),
-    )
-
-
-def _record_call(
-    step: Step, kind: str, entry: dict[str, Any], usage: Usage, context: Context
-) -> None:
-    spans = gate.spans(step.frame.runtime)
-    failure = entry.get("error")
-    if kind == "llm":
-        provider = _text(entry, "provider")
-        call = spans.inference(
-            step.scope,
-            context,
-            provider=provider_name(provider) if provider else "unknown",
-            model=clean(entry["model"]),
-        )
-        told: Any = call.invocation
-        told.input_tokens, told.output_tokens = usage.input_tokens, usage.output_tokens
-        response_id = _text(entry, "response_id")
-        if response_id:
-            told.response_id = call.fields["response_id"] = clean(response_id)
-        _end(call, usage, failure)
-        return
-    call_id = _text(entry, "call_id")
-    call = spans.tool(
-        step.scope,
-        context,
-        name=clean(entry["name"]),
-        call_id=clean(call_id) if call_id else None,
-    )
-    if call.captures_content:
-        told = call.invocation
-        if "arguments" in entry:
-            told.arguments = call.keep("arguments", entry["arguments"]).text
-        if "result" in entry:
-            told.tool_result = call.keep("result", entry["result"]).text
-    _end(call, None, failure)
-
-
-def _end(call: OpenCall, usage: Usage | None, failure: object) -> None:
-    if failure is None or failure is False or (isinstance(failure, str) and not failure):
-        call.end(usage)
-    elif isinstance(failure, BaseException):
-        call.end(usage, failure)
-    else:
-        call.fields["error_message"] = free_text(failure, call.runtime.payload_bytes)
-        call.end(usage, error_type="error")
-
-
-def _inside(step: Step, call: Call) -> Context:
-    outer = SpanContext(
-        int(step.trace_id, 16),
-        int(call.span_id, 16),
-        is_remote=False,
-        trace_flags=step.span.get_span_context().trace_flags,
-    )
-    return trace.set_span_in_context(NonRecordingSpan(outer), step.context)
-
-
-def _text(entry: dict[str, Any], key: str) -> str | None:
-    """Return what an entry says under `key` where that is a text with something in it."""
-    value = entry.get(key)
-    return value if isinstance(value, str) and value else None

@@ -177,6 +177,38 @@ async def test_arguments_and_results_are_kept_where_asked(
     assert retrieved == [("q1", '["q1"]'), ("q2", '["q2"]')]
 
 
+def test_a_query_that_is_left_to_its_default_is_kept(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CONTENT, "SPAN_ONLY")
+
+    @spanflow.retrieval
+    def first(looked_for: str = "q1", limit: int = 3) -> None: ...
+
+    @spanflow.retrieval
+    def named(limit: int = 3, *, query: str = "q3") -> None: ...
+
+    @spanflow.retrieval
+    def passed_on(limit: int = 3, **others: str) -> None: ...
+
+    @spanflow.retrieval
+    def nothing() -> None: ...
+
+    @spanflow.tool
+    def tool(query: str = "q", limit: int = 3) -> None: ...
+
+    with spanflow.engagement("e"), spanflow.step("s"):
+        first()
+        first(limit=2)
+        named(5)
+        passed_on(query="q4")
+        nothing()
+        tool(limit=2)
+    kept = flow.sql("SELECT arguments FROM records WHERE kind = 'retrieval' ORDER BY started_ns")
+    assert kept == [("q1",), ("q1",), ("q3",), ("q4",), (None,)]
+    assert flow.sql("SELECT arguments FROM tool_calls") == [('{"limit":2}',)]
+
+
 def test_a_result_that_cannot_be_read_is_the_callers_all_the_same(
     flow: Flow, monkeypatch: pytest.MonkeyPatch
 ) -> None:

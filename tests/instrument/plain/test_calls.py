@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from graphs import State, chain, llm
 from hypothesis import HealthCheck, given, settings
@@ -56,6 +58,7 @@ def test_a_call_as_a_block_and_at_once(flow: Flow) -> None:
         ({"input_tokens": 5, "output_tokens": 5}, (5, 5, 10), None),
         ({"total_tokens": 30}, (None, None, 30), None),
         ({"input_tokens": 50, "output_tokens": 20, "total_tokens": 3}, (50, 20, 3), True),
+        ({"input_tokens": np.int64(7), "output_tokens": Decimal(3)}, (7, 3, 10), None),
         ({"input_tokens": -5}, (None, None, None), True),
         ({"input_tokens": "5", "output_tokens": 2}, (None, 2, None), True),
         ({"input_tokens": None}, (None, None, None), None),

@@ -59,8 +59,10 @@ class _RetrievalOfFunction(RetrievalBlock):
     def took(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Tell what was looked for: the argument called ``query``, else the first."""
         if self.captures_content:
-            named = _named(function, args, kwargs)
-            self.set_arguments(named.get("query", next(iter(named.values()), None)))
+            named = _named(function, args, kwargs, defaults=True)
+            if named:
+                first = next(iter(named.values()))
+                self.set_arguments(kwargs.get("query", named.get("query", first)))
 
     def gave(self, result: Any) -> None:
         """Tell the documents that were found."""
@@ -106,12 +108,24 @@ class _LlmOfFunction(LlmCallBlock):
             self.set_usage(**{k: v for k, v in replies.usage.items() if v is not None})
 
 
-def _named(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call by their names, without what a method is called on."""
+def _named(
+    function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, defaults: bool = False
+) -> dict[str, Any]:
+    """Return the arguments of a call by their names, without what a method is called on.
+
+    Args:
+        function: What is called.
+        args: What it is called with.
+        kwargs: The same, by name.
+        defaults: Whether to tell of those too that the caller left out.
+    """
     try:
-        bound = inspect.signature(function).bind(*args, **kwargs).arguments
+        call = inspect.signature(function).bind(*args, **kwargs)
+        if defaults:
+            call.apply_defaults()
     except (TypeError, ValueError):  # wrong ones, or a builtin without a signature
         return {**{str(place): value for place, value in enumerate(args)}, **kwargs}
+    bound = call.arguments
     first = next(iter(bound), None)
     return {name: bound[name] for name in bound if name != first or name not in _OWNERS}
 
