@@ -139,11 +139,10 @@ class JourneyProcessor(SpanProcessor):
         if role is None or scopes.current.get() is scopes.OFF:
             return None
         found = _found(stamp)
-        if found is None and stamp:
-            return None  # the turn it belongs to is over
         place = found.scope if found is not None else None
+        outlived = stamp.get(semconv.TURN_ID) if found is None else None
         context = parent_context if parent_context is not None else otel_context.get_current()
-        scope = self._adoptions.begin(span, role, place, context, runtime)
+        scope = self._adoptions.begin(span, role, place, context, runtime, outlived=outlived)
         return _identity(scope) if scope is not None else None
 
     def _inherited(self, parent: trace.Span) -> dict[str, str | int]:
