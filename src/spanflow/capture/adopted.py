@@ -8,6 +8,7 @@ This module reads spans and knows no framework; what each dialect says is read i
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 import threading
 from collections import OrderedDict
@@ -20,7 +21,7 @@ from spanflow import semconv
 from spanflow.capture import carried, goals
 from spanflow.capture.adopted_step import AdoptedStep, Ending, scope_name
 from spanflow.capture.dialects import names
-from spanflow.capture.dialects.roles import called, role_of
+from spanflow.capture.dialects.roles import called, role_of, told_name
 from spanflow.capture.events import told_by
 from spanflow.capture.identity import GraphShape, Identity
 from spanflow.capture.payload import clean, identifier
@@ -111,7 +112,7 @@ class Adoptions:
         if outlived is not None and (scope_name(span) in _LANGCHAIN or self._is_paused(outlived)):
             return None  # a node that goes on, whose graph has been left
         name = clean(called(role, span.name, span.attributes or {}))
-        role = _corrected(span, role, context)
+        named_as, role = role, _corrected(span, role, context)
         if _is_told_already(span, role, name, place):
             return None
         turn = None
@@ -126,7 +127,7 @@ class Adoptions:
             return None
         with self._lock:
             span_id = span.get_span_context().span_id
-            self._held[span_id] = _Held(role, step, turn, id(sys.exc_info()[1]), around)
+            self._held[span_id] = _Held(named_as, step, turn, id(sys.exc_info()[1]), around)
             if len(self._held) > _MOST_HELD:
                 self._held.popitem(last=False)
                 diagnose("adopted.held", "agents' spans are not ended; the oldest is forgotten")
@@ -137,6 +138,7 @@ class Adoptions:
         context = span.get_span_context()
         held = self._held.pop(context.span_id, None) if self._held and context else None
         if held is not None and held.step is not None:
+            held.step.take_name(_late_name(span, held))
             held.step.finish(span, _ending(span, held, held.step.frame.runtime.payload_bytes))
         return held
 
@@ -157,6 +159,11 @@ def close(held: _Held, span: ReadableSpan) -> None:
         if turn.base[field] is None and said is not None:
             turn.base[field] = said
             turn.span.set_attribute(_WHO[field][0], said)
+    name = _late_name(span, held)
+    if name is not None:
+        turn.identity = dataclasses.replace(turn.identity, name=name)
+        turn.base["name"] = name
+        turn.span.set_attribute(semconv.ENGAGEMENT_NAME, name)
     ending = _ending(span, held, turn.runtime.payload_bytes)
     outcome = "paused" if ending.outcome == "waiting" else ending.outcome
     turn.close(outcome, told=ending.told, ended_ns=span.end_time)
@@ -246,7 +253,7 @@ def _ending(span: ReadableSpan, held: _Held, limit: int) -> Ending:
     if isinstance(raised, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
         return Ending("cancelled", None)
     outcome, told = ending_of(span, span.attributes or {}, limit)
-    if told is None and (held.role == "agent" or outcome != "completed"):
+    if told is None and (held.step is not None or outcome != "completed"):
         return Ending(outcome, told)
     if told is None or told[0] == semconv.ERROR_TYPE_OTHER:
         kind = type(raised)
@@ -255,6 +262,12 @@ def _ending(span: ReadableSpan, held: _Held, limit: int) -> Ending:
             return Ending(known, None)
         told = told_by(raised, limit)
     return Ending("failed", told, raised)
+
+
+def _late_name(span: ReadableSpan, held: _Held) -> str | None:
+    """Return the name that an ended span tells: as it started it may have told none."""
+    told = told_name(held.role, span.attributes or {})
+    return clean(told) if told is not None else None
 
 
 def _who(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from opentelemetry import trace
 
 from spanflow import semconv
+from spanflow.capture import goals
 from spanflow.capture import scope as scopes
 from spanflow.capture.content import captures_content
 from spanflow.capture.events import Events, told_by
@@ -88,6 +89,23 @@ class AdoptedStep(Step):
         if self._events is None:
             self._events = Events()
         self._events.add(event)
+
+    def take_name(self, name: str | None) -> None:
+        """Take the name that the span tells as it ends; what ended inside keeps the path it had."""
+        if name is None or name == self.base["name"]:
+            return
+        turn = self.frame.turn
+        with turn.lock:
+            early = self.path
+            self.path = f"{self.parent.path}/{name}" if self.parent is not None else name
+            self.agent_name = name
+            self.goal = turn.goal_paths.get(self.path) or turn.unlisted(
+                turn.identity.goals, self.path
+            )
+            self.base |= {"name": name, "path": self.path, "agent_name": name, "goal": self.goal}
+            if turn.last_started == early:
+                turn.last_started = self.path
+        goals.note_shape(f"agent {self.path}", (self.path,), ())
 
     def finish(self, span: ReadableSpan, ending: Ending) -> None:
         """End the step with its span.
