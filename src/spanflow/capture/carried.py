@@ -1,8 +1,9 @@
 """What a request brought along in its baggage: the engagement of whoever called this service.
 
 It is read where the app has asked for it, and never believed beyond being an id. It is taken out of
-the context that our own turns and calls run in, asked for or not: an instrumented HTTP client sends
-all baggage that stands there to every host. Nothing here ever puts any in.
+the context that our own turns and calls run in, asked for or not, and out of the ambient one where
+the agent is somebody else's: an instrumented HTTP client sends all baggage that stands there to
+every host. Nothing here ever puts any in, but back.
 """
 
 from __future__ import annotations

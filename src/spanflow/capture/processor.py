@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JourneyProcessor", "attach"]
 
-_IDENTITY = (semconv.ENGAGEMENT_ID, semconv.TURN_ID, semconv.STEP_ID)
+_IDENTITY = (semconv.ENGAGEMENT_ID, semconv.TURN_ID, semconv.STEP_ID, semconv.AGENT_NAME)
 _MOST_REMEMBERED = 10_000
 """Spans that are never ended must not pile up: beyond so many, all are forgotten."""
 
@@ -53,7 +53,7 @@ class JourneyProcessor(SpanProcessor):
         self._adoptions = adopted.Adoptions()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Add engagement, turn and step id to a span that starts inside a turn."""
+        """Add engagement, turn, step and agent to a span that starts inside a turn."""
         if self.runtime is None:
             return
         try:
@@ -218,6 +218,8 @@ def _identity(scope: scopes.Scope) -> dict[str, str | int]:
     }
     if scope.step is not None:
         stamp[semconv.STEP_ID] = scope.step.span_id
+        if scope.step.agent_name is not None:
+            stamp[semconv.AGENT_NAME] = scope.step.agent_name
         attempt = scope.step.attempt
         if attempt > 1:
             stamp[semconv.CALL_ATTEMPT] = attempt

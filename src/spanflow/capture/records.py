@@ -120,6 +120,7 @@ _NOT_REPEATED = {
     semconv.REPLAYED,
     semconv.CALL_STATUS,
     semconv.CALL_ATTEMPT,
+    semconv.AGENT_NAME,
     semconv.USAGE_TOTAL_TOKENS,
     semconv.USAGE_FLAGS,
     semconv.USAGE_COST_USD,
@@ -191,6 +192,7 @@ def record_of(
         return record
     if reading is not None:
         record |= call_fields(reading, limit, content=content)
+        record["agent_name"] = record["agent_name"] or _text(attributes.get(semconv.AGENT_NAME))
         attempt = attributes.get(semconv.CALL_ATTEMPT)
         if isinstance(attempt, int):
             record["attempt"] = attempt
