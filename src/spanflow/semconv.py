@@ -92,6 +92,7 @@ STEP_TOOLS_AVAILABLE: Final = "spanflow.step.tools_available"
 REPLAYED: Final = "spanflow.replayed"
 
 # Agents that an app names.
+AGENT_NAME: Final = "spanflow.agent.name"
 AGENT_ROLE: Final = "spanflow.agent.role"
 AGENT_PARENT: Final = "spanflow.agent.parent"
 

@@ -262,17 +262,6 @@ def test_a_run_that_is_left_out_adopts_nobody(flow: Flow) -> None:
     assert flow.one("SELECT count(*) FROM records WHERE kind IN ('turn', 'step')") == 0
 
 
-def test_an_agent_that_starts_when_its_turn_is_over_is_a_plain_span(flow: Flow) -> None:
-    with agent("planner"):
-        around = otel_context.get_current()
-    token = otel_context.attach(around)
-    with agent("straggler"):
-        pass
-    otel_context.detach(token)
-    assert [row[0] for row in flow.sql(STEPS)] == ["planner"]
-    assert flow.one("SELECT count(*) FROM engagements") == 1
-
-
 def test_what_an_agent_believes_was_spent_counts_nowhere(flow: Flow) -> None:
     sums = {"gen_ai.usage.input_tokens": 70, "gen_ai.usage.output_tokens": 7}
     with agent("planner", **sums), agent("researcher", **sums):

@@ -16,7 +16,7 @@ import spanflow
 from spanflow.capture.dialects.roles import called, role_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from conftest import Flow
@@ -174,6 +174,27 @@ def test_an_agent_that_outlives_its_run_ends_when_its_span_does(flow: Flow) -> N
         ("boss/worker", "completed"),
     ]
     assert flow.one("SELECT outcome FROM turns") == "completed"
+
+
+def test_a_name_that_is_told_before_the_end_is_the_name(
+    flow_with: Callable[..., Flow], tmp_path: Path
+) -> None:
+    flow = flow_with(goals=["Writer"])
+    with agent("boss"), kind("Writer.agent", "AGENT") as span:
+        chat(1, 2)
+        span.set_attribute("gen_ai.agent.name", "Writer")
+    with kind("crew.kickoff", "CHAIN") as span:
+        span.set_attribute("gen_ai.workflow.name", "Trip")
+    assert flow.sql("SELECT name, goal FROM engagements ORDER BY started_at") == [
+        ("boss", "Writer"),
+        ("Trip", None),
+    ]
+    named = [("boss", "boss", None), ("boss/Writer", "Writer", "Writer")]
+    assert flow.sql("SELECT path, agent_name, goal FROM steps ORDER BY path") == named
+    assert flow.sql("SELECT step_name FROM llm_calls") == [("Writer",)]
+    export = rows(tmp_path / "fresh", [exported(tmp_path / "export.duckdb", [flow.spans])])
+    assert {row[1] for row in export["engagements"]} == {"boss", "Trip"}
+    assert {row[4:6] for row in export["steps"]} == {("boss", "boss"), ("Writer", "boss/Writer")}
 
 
 def test_a_run_goes_on_after_capture_is_switched_off(flow: Flow) -> None:

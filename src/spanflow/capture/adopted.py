@@ -8,9 +8,9 @@ This module reads spans and knows no framework; what each dialect says is read i
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 import threading
-import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,18 +19,15 @@ from opentelemetry import trace
 
 from spanflow import semconv
 from spanflow.capture import carried, goals
-from spanflow.capture import scope as scopes
-from spanflow.capture.content import captures_content
+from spanflow.capture.adopted_step import AdoptedStep, Ending, scope_name
 from spanflow.capture.dialects import names
-from spanflow.capture.dialects.roles import called, role_of
-from spanflow.capture.events import Events, told_by
+from spanflow.capture.dialects.roles import called, role_of, told_name
+from spanflow.capture.events import told_by
 from spanflow.capture.identity import GraphShape, Identity
 from spanflow.capture.payload import clean, identifier
 from spanflow.capture.runtime import new_engagement_id
-from spanflow.capture.step import Step
-from spanflow.capture.told import ended_events, ending_of, outcome_of
+from spanflow.capture.told import ending_of, outcome_of
 from spanflow.capture.turn import Turn
-from spanflow.capture.usage import usage_attributes
 from spanflow.guard import diagnose
 
 if TYPE_CHECKING:
@@ -38,18 +35,12 @@ if TYPE_CHECKING:
 
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan, Span
-    from opentelemetry.trace import Link
-    from opentelemetry.util.types import AttributeValue
 
     from spanflow.capture.dialects.roles import Role
-    from spanflow.capture.events import Event
-    from spanflow.capture.frame import Frame
     from spanflow.capture.runtime import Runtime
     from spanflow.capture.scope import Scope
 
-__all__ = ["AdoptedStep", "Adoptions", "close", "role_in"]
-
-_PREFIX = "spanflow."
+__all__ = ["Adoptions", "close", "role_in"]
 
 _MOST_HELD = 10_000
 """Spans that are never ended must not pile up: beyond so many the oldest is forgotten."""
@@ -73,124 +64,6 @@ _WHO = {
 }
 
 
-class AdoptedStep(Step):
-    """A step whose span is somebody else's: named as it starts, and only read afterwards."""
-
-    __slots__ = ("_ended", "_inner_errors", "_span", "_told")
-
-    def __init__(
-        self, span: Span, frame: Frame, name: str, parent: Step | None, context: Context
-    ) -> None:
-        self._span = span
-        self._ended: ReadableSpan | None = None
-        self._inner_errors: set[tuple[str, str]] = set()
-        self._told: tuple[str, str] | None = None
-        key = f"{span.get_span_context().span_id:016x}"
-        if parent is not None:
-            # A node that is run again for an answer asks the same agents again, in the same order.
-            within = f"{parent.span_id}/{name}"
-            nth = frame.turn.visits[within] = frame.turn.visits.get(within, 0) + 1
-            key = f"{parent.key}/{name}/{nth}"
-        super().__init__(frame, name, key, None, parent, agent_name=name, context=context)
-        self.trace_id = f"{span.get_span_context().trace_id:032x}"
-        self.context = scopes.within(self.scope, trace.set_span_in_context(span, context))
-        self.base["trace_id"] = self.trace_id
-        self.base["parent_span_id"] = f"{span.parent.span_id:016x}" if span.parent else None
-        self.base["scope"] = _scope_name(span)
-
-    def _open_span(
-        self,
-        name: str,  # noqa: ARG002 - it has one of its own
-        context: Context,  # noqa: ARG002 - it has started
-        attributes: dict[str, AttributeValue],
-        links: list[Link] | None,  # noqa: ARG002 - nothing is known to have caused it
-    ) -> Span:
-        """Say on the span whose step it is; what it says of its agent itself is its own affair."""
-        self.started_ns = self._span.start_time or self.started_ns
-        ours = {key: value for key, value in attributes.items() if _is_ours(key)}
-        self._span.set_attributes(
-            {**ours, semconv.STEP_ID: f"{self._span.get_span_context().span_id:016x}"}
-        )
-        return self._span
-
-    def add_event(self, event: Event) -> None:
-        """Keep an event for the step's record: the span is not ours to write to."""
-        if self._events is None:
-            self._events = Events()
-        self._events.add(event)
-
-    def finish(self, span: ReadableSpan, ending: _Ending) -> None:
-        """End the step with its span.
-
-        Args:
-            span: The step's own, ended.
-            ending: How its work ended.
-        """
-        with self.frame.turn.lock:
-            self._ended = span
-            self._told = ending.told
-            self.status = "cancelled" if ending.outcome == "left" else ending.outcome
-            self.ended_ns = span.end_time or time.time_ns()
-            if self.parent is not None and ending.error is not None:
-                self.parent.inner_error = ending.error
-            if isinstance(self.parent, AdoptedStep) and ending.told is not None:
-                self.parent._inner_errors.add(ending.told)  # noqa: SLF001 - of this class
-            is_open = self.frame.open.get(self.key) is self
-            self.parked = True
-        if is_open:
-            self.end()
-        else:
-            self._write()  # its turn ended before it did, and had taken it for cancelled
-
-    def _write(self) -> None:
-        fields: dict[str, Any] = {
-            "phase": "end",
-            "ended_ns": self.ended_ns,
-            "status": self.status,
-            "attempts": self.attempts,
-            # None at all is told too: another feed would fill in what came up from inside.
-            "events": self._told_events(),
-        }
-        if self.status == "failed" and self._told is not None:
-            fields["error_type"], fields["error_message"] = self._told
-        if self._totals is not None:
-            fields["attributes"] = usage_attributes(self._totals) or None
-        self.frame.turn.steps.pop(self.span_id, None)
-        self.frame.runtime.record({**self.base, **fields})
-
-    def _told_events(self) -> list[dict[str, Any]]:
-        """Return what an app said of the step, and its span's events.
-
-        An error that came up from a step inside this one is that step's event: counted once.
-        """
-        kept = (self._events.as_records() if self._events is not None else None) or []
-        if self._ended is None:
-            return kept
-        limit = self.frame.runtime.payload_bytes
-        ending = (self.status, self._told)
-        if self.inner_error is not None:
-            self._inner_errors.add(told_by(self.inner_error, limit))
-        told = ended_events(self._ended, ending, limit, content=captures_content())
-        return kept + [event for event in told if not self._is_inner(event)]
-
-    def _is_inner(self, event: dict[str, Any]) -> bool:
-        kind = event["name"].rpartition(".")[2]
-        return (
-            event["kind"] == "error" and (kind, event["payload"]["message"]) in self._inner_errors
-        )
-
-
-class _Ending(NamedTuple):
-    """How the work of an agent or a workflow ended.
-
-    Of an error `told` is type and message, and `error` the exception where it is known.
-    """
-
-    outcome: str
-    told: tuple[str, str] | None
-    error: BaseException | None = None
-
-
 class _Held(NamedTuple):
     """A span that goes on: the step it is, the turn it opened, and what was raised before it."""
 
@@ -198,6 +71,15 @@ class _Held(NamedTuple):
     step: AdoptedStep | None
     turn: Turn | None
     raised: int
+    around: carried.TakenOut | None
+    """What was taken out of the context around it."""
+
+    def is_paused(self, turn_id: object) -> bool:
+        """Whether it waits for a person, since the turn of this id ended."""
+        step = self.step
+        if step is not None and step.status == "waiting":
+            return step.frame.turn.span_id == turn_id
+        return self.turn is not None and self.turn.ended and self.turn.span_id == turn_id
 
 
 class Adoptions:
@@ -207,13 +89,15 @@ class Adoptions:
         self._held: OrderedDict[int, _Held] = OrderedDict()
         self._lock = threading.Lock()
 
-    def begin(
+    def begin(  # noqa: PLR0913 - what a span starts in, by name
         self,
         span: Span,
         role: Role,
         place: Scope | None,
         context: Context,
         runtime: Runtime,
+        *,
+        outlived: object = None,
     ) -> Scope | None:
         """Adopt a span that starts; return the scope of what runs inside, None where it is left.
 
@@ -223,21 +107,27 @@ class Adoptions:
             place: The scope it starts in; None outside every turn.
             context: OpenTelemetry's context that it starts in.
             runtime: Whom the capture serves.
+            outlived: The id of the turn that is over and that it starts in, if it does in one.
         """
+        if outlived is not None and (scope_name(span) in _LANGCHAIN or self._is_paused(outlived)):
+            return None  # a node that goes on, whose graph has been left
         name = clean(called(role, span.name, span.attributes or {}))
-        role = _corrected(span, role, context)
+        named_as, role = role, _corrected(span, role, context)
         if _is_told_already(span, role, name, place):
             return None
         turn = None
+        around = None
         if place is None:
-            turn = _open_turn(span, name, context, runtime)
+            started_by = trace.get_current_span(context) if outlived is not None else None
+            turn = _open_turn(span, name, context, runtime, started_by)
             place = turn.scope
+            around = carried.take_out()
         step = _open_step(span, name, place, context) if role == "agent" else None
         if step is None and turn is None:
             return None
         with self._lock:
             span_id = span.get_span_context().span_id
-            self._held[span_id] = _Held(role, step, turn, id(sys.exc_info()[1]))
+            self._held[span_id] = _Held(named_as, step, turn, id(sys.exc_info()[1]), around)
             if len(self._held) > _MOST_HELD:
                 self._held.popitem(last=False)
                 diagnose("adopted.held", "agents' spans are not ended; the oldest is forgotten")
@@ -248,19 +138,32 @@ class Adoptions:
         context = span.get_span_context()
         held = self._held.pop(context.span_id, None) if self._held and context else None
         if held is not None and held.step is not None:
+            held.step.take_name(_late_name(span, held))
             held.step.finish(span, _ending(span, held, held.step.frame.runtime.payload_bytes))
         return held
+
+    def _is_paused(self, turn_id: object) -> bool:
+        """Whether a span goes on whose turn was paused: what it still does is part of no turn."""
+        with self._lock:
+            return any(held.is_paused(turn_id) for held in self._held.values())
 
 
 def close(held: _Held, span: ReadableSpan) -> None:
     """End the turn that a span opened, if it opened one."""
     turn = held.turn
+    if held.around is not None:
+        held.around.put_back()
     if turn is None:
         return
     for field, said in _who(span.attributes or {}).items():
         if turn.base[field] is None and said is not None:
             turn.base[field] = said
             turn.span.set_attribute(_WHO[field][0], said)
+    name = _late_name(span, held)
+    if name is not None:
+        turn.identity = dataclasses.replace(turn.identity, name=name)
+        turn.base["name"] = name
+        turn.span.set_attribute(semconv.ENGAGEMENT_NAME, name)
     ending = _ending(span, held, turn.runtime.payload_bytes)
     outcome = "paused" if ending.outcome == "waiting" else ending.outcome
     turn.close(outcome, told=ending.told, ended_ns=span.end_time)
@@ -271,7 +174,7 @@ def role_in(span: Span) -> Role | None:
     role = role_of(span.name, span.attributes or {})
     if role is None:
         return None
-    scope = _scope_name(span)
+    scope = scope_name(span)
     if scope in _LEFT_ALONE or (role == "workflow" and scope in _LANGCHAIN):
         return None
     return role
@@ -279,9 +182,9 @@ def role_in(span: Span) -> Role | None:
 
 def _corrected(span: Span, role: Role, context: Context) -> Role:
     """Return a span's role; where every run has one around it, the outermost is no agent's."""
-    scope = _scope_name(span)
+    scope = scope_name(span)
     if role == "agent" and scope in _TRACES:
-        return role if _scope_name(trace.get_current_span(context)) == scope else "workflow"
+        return role if scope_name(trace.get_current_span(context)) == scope else "workflow"
     return role
 
 
@@ -289,7 +192,7 @@ def _is_told_already(span: Span, role: Role, name: str, place: Scope | None) -> 
     """Tell whether an agent's run is known already: from its graph, or from somebody else."""
     if role == "workflow" or place is None:
         return False
-    scope = _scope_name(span)
+    scope = scope_name(span)
     if scope in _LANGCHAIN and place.frame is not None and place.frame.shape.version is not None:
         return True
     step = place.step
@@ -298,7 +201,9 @@ def _is_told_already(span: Span, role: Role, name: str, place: Scope | None) -> 
     )
 
 
-def _open_turn(span: Span, name: str, context: Context, runtime: Runtime) -> Turn:
+def _open_turn(
+    span: Span, name: str, context: Context, runtime: Runtime, started_by: trace.Span | None
+) -> Turn:
     """Open the turn of a run that somebody else's span stands for, as that span's child."""
     brought = carried.engagement_id(runtime)
     identity = Identity(
@@ -307,6 +212,7 @@ def _open_turn(span: Span, name: str, context: Context, runtime: Runtime) -> Tur
         kind="remote" if brought is not None else "new",
         goals=tuple(runtime.settings.goals),
         global_steps=tuple(runtime.settings.global_steps),
+        started_by=started_by.get_span_context() if started_by is not None else None,
         **_who(span.attributes or {}),
     )
     token = otel_context.attach(trace.set_span_in_context(span, context))
@@ -333,7 +239,7 @@ def _open_step(span: Span, name: str, place: Scope, context: Context) -> Adopted
     return step
 
 
-def _ending(span: ReadableSpan, held: _Held, limit: int) -> _Ending:
+def _ending(span: ReadableSpan, held: _Held, limit: int) -> Ending:
     """Return how the work ended that a span stands for.
 
     Nobody writes cancellation on a span, and not every workflow its failure: the exception that
@@ -341,21 +247,27 @@ def _ending(span: ReadableSpan, held: _Held, limit: int) -> _Ending:
     """
     raised = sys.exc_info()[1]
     if raised is None or id(raised) == held.raised:
-        return _Ending(*ending_of(span, span.attributes or {}, limit))
+        return Ending(*ending_of(span, span.attributes or {}, limit))
     if isinstance(raised, GeneratorExit):
-        return _Ending("left", None)
+        return Ending("left", None)
     if isinstance(raised, asyncio.CancelledError | KeyboardInterrupt | SystemExit):
-        return _Ending("cancelled", None)
+        return Ending("cancelled", None)
     outcome, told = ending_of(span, span.attributes or {}, limit)
-    if told is None and (held.role == "agent" or outcome != "completed"):
-        return _Ending(outcome, told)
+    if told is None and (held.step is not None or outcome != "completed"):
+        return Ending(outcome, told)
     if told is None or told[0] == semconv.ERROR_TYPE_OTHER:
         kind = type(raised)
         known = outcome_of(f"{kind.__module__}.{kind.__qualname__}")
         if known is not None:
-            return _Ending(known, None)
+            return Ending(known, None)
         told = told_by(raised, limit)
-    return _Ending("failed", told, raised)
+    return Ending("failed", told, raised)
+
+
+def _late_name(span: ReadableSpan, held: _Held) -> str | None:
+    """Return the name that an ended span tells: as it started it may have told none."""
+    told = told_name(held.role, span.attributes or {})
+    return clean(told) if told is not None else None
 
 
 def _who(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -365,12 +277,3 @@ def _who(attributes: Mapping[str, Any]) -> dict[str, Any]:
         said = next((v for k in keys if isinstance(v := attributes.get(k), str) and v), None)
         found[field] = identifier(said) if said is not None else None
     return found
-
-
-def _scope_name(span: object) -> str:
-    scope = getattr(span, "instrumentation_scope", None)
-    return scope.name if scope is not None else ""
-
-
-def _is_ours(key: str) -> bool:
-    return key.startswith(_PREFIX)

@@ -76,6 +76,8 @@ class Identity:
     """Of a fork: the checkpoint it begins at."""
     left_from: SpanContext | None = None
     """Of a fork: the step that wrote that checkpoint, or else its turn."""
+    started_by: SpanContext | None = None
+    """Of an agent that outlived a turn: what it was started in there."""
     answers: tuple[str, ...] = ()
     """Ids of the interrupts a resume answers; ``*`` for the one that is pending."""
     resolution: str | None = None

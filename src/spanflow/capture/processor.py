@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JourneyProcessor", "attach"]
 
-_IDENTITY = (semconv.ENGAGEMENT_ID, semconv.TURN_ID, semconv.STEP_ID)
+_IDENTITY = (semconv.ENGAGEMENT_ID, semconv.TURN_ID, semconv.STEP_ID, semconv.AGENT_NAME)
 _MOST_REMEMBERED = 10_000
 """Spans that are never ended must not pile up: beyond so many, all are forgotten."""
 
@@ -53,7 +53,7 @@ class JourneyProcessor(SpanProcessor):
         self._adoptions = adopted.Adoptions()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Add engagement, turn and step id to a span that starts inside a turn."""
+        """Add engagement, turn, step and agent to a span that starts inside a turn."""
         if self.runtime is None:
             return
         try:
@@ -139,11 +139,10 @@ class JourneyProcessor(SpanProcessor):
         if role is None or scopes.current.get() is scopes.OFF:
             return None
         found = _found(stamp)
-        if found is None and stamp:
-            return None  # the turn it belongs to is over
         place = found.scope if found is not None else None
+        outlived = stamp.get(semconv.TURN_ID) if found is None else None
         context = parent_context if parent_context is not None else otel_context.get_current()
-        scope = self._adoptions.begin(span, role, place, context, runtime)
+        scope = self._adoptions.begin(span, role, place, context, runtime, outlived=outlived)
         return _identity(scope) if scope is not None else None
 
     def _inherited(self, parent: trace.Span) -> dict[str, str | int]:
@@ -219,6 +218,8 @@ def _identity(scope: scopes.Scope) -> dict[str, str | int]:
     }
     if scope.step is not None:
         stamp[semconv.STEP_ID] = scope.step.span_id
+        if scope.step.agent_name is not None:
+            stamp[semconv.AGENT_NAME] = scope.step.agent_name
         attempt = scope.step.attempt
         if attempt > 1:
             stamp[semconv.CALL_ATTEMPT] = attempt

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from spanflow import semconv
 from spanflow.capture.content import captures_content
 from spanflow.capture.dialects import is_content, told_usage
-from spanflow.capture.dialects.roles import role_of
+from spanflow.capture.dialects.roles import role_of, told_name
 from spanflow.capture.payload import (
     clean,
     clean_path,
@@ -120,6 +120,7 @@ _NOT_REPEATED = {
     semconv.REPLAYED,
     semconv.CALL_STATUS,
     semconv.CALL_ATTEMPT,
+    semconv.AGENT_NAME,
     semconv.USAGE_TOTAL_TOKENS,
     semconv.USAGE_FLAGS,
     semconv.USAGE_COST_USD,
@@ -191,6 +192,7 @@ def record_of(
         return record
     if reading is not None:
         record |= call_fields(reading, limit, content=content)
+        record["agent_name"] = record["agent_name"] or _text(attributes.get(semconv.AGENT_NAME))
         attempt = attributes.get(semconv.CALL_ATTEMPT)
         if isinstance(attempt, int):
             record["attempt"] = attempt
@@ -317,6 +319,7 @@ def _ours(
             record["error_type"], record["error_message"] = error or (None, None)
             events = ended_events(span, ending, limit, content=content)
             if role_of(span.name, attributes) == "agent":
+                _take_name(record, told_name("agent", attributes))
                 record["agent_name"] = record["name"]
     else:
         record["kind"] = "workflow"
@@ -331,6 +334,14 @@ def _ours(
     if events is None:
         events = events_of(span, limit, content=content)
     record["events"] = events or None
+
+
+def _take_name(record: dict[str, Any], told: str | None) -> None:
+    """Name a step as its span does at its end; as it started it may have told no name."""
+    name = clean(told) if told is not None else record["name"]
+    if record.get("path", "").endswith(record["name"]):
+        record["path"] = record["path"].removesuffix(record["name"]) + name
+    record["name"] = name
 
 
 def _is_cause(link: Link) -> bool:

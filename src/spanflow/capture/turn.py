@@ -432,7 +432,8 @@ def _surroundings(who: Identity) -> tuple[Context, list[Link]]:
     """Return the context a turn starts in, and its links.
 
     A turn started inside the user's span is its child. One started by a task or thread that
-    outlived an earlier turn of ours stands alone, and is linked to what started it.
+    outlived an earlier turn of ours stands alone, and is linked to what started it; that of
+    somebody else's agent is linked as well, and its child.
     """
     context = carried.without(otel_context.get_current())
     links: list[Link] = []
@@ -440,6 +441,9 @@ def _surroundings(who: Identity) -> tuple[Context, list[Link]]:
         links.append(Link(who.previous, {semconv.LINK_KIND: semconv.LINK_PREVIOUS_TURN}))
     if who.left_from is not None:
         links.append(Link(who.left_from, {semconv.LINK_KIND: semconv.LINK_LEFT_FROM}))
+    if who.started_by is not None:
+        links.append(Link(who.started_by, {semconv.LINK_KIND: semconv.LINK_STARTED_BY}))
+        return context, links
     scope = scopes.current.get() or scopes.handed_on()
     if scope is not None and scope.turn is not None and scope.turn.ended:
         around = trace.get_current_span(context).get_span_context()

@@ -100,6 +100,23 @@ def test_an_agent_that_an_app_names_is_named_on_others_spans(flow: Flow) -> None
     assert (get.attributes or {})["gen_ai.agent.name"] == "planner"
 
 
+def test_calls_in_an_agents_step_are_its_own_unless_they_name_another(flow: Flow) -> None:
+    with agent("planner"):
+        chat(1, 0)
+        with kind("look", "TOOL"), spanflow.agent("helper"):
+            chat(2, 0)
+        with kind("ask", "LLM", **{"gen_ai.agent.name": "other"}):
+            pass
+    with spanflow.engagement("trip"), spanflow.step("book"):
+        chat(4, 0)
+    named = "SELECT agent_name FROM llm_calls ORDER BY started_at"
+    assert flow.sql(named) == [("planner",), ("helper",), ("other",), (None,)]
+    assert flow.sql("SELECT agent_name FROM tool_calls") == [("planner",)]
+    assert flow.sql("SELECT key, calls FROM usage_by('agent') WHERE key = 'planner'") == [
+        ("planner", 1)
+    ]
+
+
 def test_a_request_that_brings_an_engagement_makes_their_agents_turn_a_part_of_it(
     flow_with: Callable[..., Flow],
 ) -> None:

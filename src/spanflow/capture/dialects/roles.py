@@ -1,6 +1,7 @@
 """Which spans stand for an agent at work or for a workflow of agents, in every dialect.
 
-It is asked as a span starts: what is said later comes too late. A chain is read as a workflow.
+It is asked as a span starts: what is said later comes too late, but for a name. A chain is read as
+a workflow.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from spanflow.capture.dialects import names
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Role", "called", "role_of"]
+__all__ = ["Role", "called", "role_of", "told_name"]
 
 Role = Literal["agent", "workflow"]
 
@@ -46,12 +47,20 @@ def role_of(name: str, attributes: Mapping[str, object]) -> Role | None:
     return _OPERATIONS.get(prefix) if space else None
 
 
-def called(role: Role, name: str, attributes: Mapping[str, object]) -> str:
-    """Return the name of the agent or the workflow that a span stands for."""
+def told_name(role: Role, attributes: Mapping[str, object]) -> str | None:
+    """Return the name that a span's attributes tell, if they tell one."""
     for key in _NAMES[role]:
         said = attributes.get(key)
         if isinstance(said, str) and said.strip():
             return said.strip()
+    return None
+
+
+def called(role: Role, name: str, attributes: Mapping[str, object]) -> str:
+    """Return the name of the agent or the workflow that a span stands for."""
+    said = told_name(role, attributes)
+    if said is not None:
+        return said
     for operation in _OPERATIONS:
         name = name.removeprefix(f"{operation} ")
     if semconv.OPENINFERENCE_KIND in attributes:

@@ -30,7 +30,7 @@ SELECT
         said IN ('generate_content', 'agenerate_content'), 'generate_content',
         'chat'
     ) AS operation,
-    told_in(['gen_ai.agent.name', 'agent.name']) AS agent_name,
+    told_in(['gen_ai.agent.name', 'agent.name', 'spanflow.agent.name']) AS agent_name,
     attr('spanflow.call.caller') AS caller,
     nullIf(toString(ServiceName), '') AS service_name,
     tokens_of(first_of(['gen_ai.usage.input_tokens', 'gen_ai.usage.prompt_tokens', 'llm.token_count.prompt']))
