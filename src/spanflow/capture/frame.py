@@ -22,6 +22,8 @@ from spanflow.capture.runtime import span_ids
 from spanflow.capture.step import Step
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
 
@@ -56,6 +58,7 @@ class Frame:
         "span",
         "span_id",
         "started_ns",
+        "step_tools",
         "trace_id",
         "turn",
     )
@@ -76,6 +79,7 @@ class Frame:
         self.bound = False
         self.runs: set[Any] = set()
         self.causes = Causes()
+        self.step_tools: Mapping[str, tuple[str, ...]] = {}
         self.agent_name = shape.agent or _agent_around(shape, parent_step)
         self.on_thread = False
         self.paused = False
@@ -99,6 +103,24 @@ class Frame:
     def path_of(self, name: str) -> str:
         """Return the path of a step of this frame's graph."""
         return f"{self.parent_step.path}/{name}" if self.parent_step is not None else name
+
+    def tools_of(self, path: str, name: str) -> tuple[str, ...] | None:
+        """Return the tools that a step has at hand, as far as its graph or the run's config says.
+
+        Args:
+            path: The step's whole path.
+            name: What it is called.
+        """
+        if self.step_tools:
+            told = self.step_tools.get(path) or self.step_tools.get(name)
+            if told:
+                return told
+        if self.shape.tools:
+            outer = self.parent_step
+            own = self.shape.tools.get(path[len(outer.path) + 1 :] if outer is not None else path)
+            if own:
+                return own
+        return self.turn.shape.tools.get(path)
 
     def start_step(  # noqa: PLR0913 - what a framework knows of a step, by name
         self,
@@ -178,7 +200,13 @@ class Nested(Frame):
     __slots__ = ("_first", "_follows", "_is_outermost", "_order", "_thread")
 
     def __init__(
-        self, runtime: Runtime, shape: GraphShape, where: scopes.Scope, thread: str | None = None
+        self,
+        runtime: Runtime,
+        shape: GraphShape,
+        where: scopes.Scope,
+        thread: str | None = None,
+        *,
+        step_tools: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         turn, step = where.turn, where.step
         if turn is None or where.frame is None:
@@ -187,6 +215,7 @@ class Nested(Frame):
         super().__init__(runtime, shape, step)
         self.turn = turn
         self.on_thread = thread is not None or turn.on_thread
+        self.step_tools = step_tools or where.frame.step_tools
         # A graph inside another one's node pauses with it.
         self._thread = thread
         self._is_outermost = where.frame is turn

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from spanflow.capture.lineage import Origin
 
-__all__ = ["GraphShape", "Identity"]
+__all__ = ["GraphShape", "Identity", "Said"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,18 @@ class GraphShape:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What the config of a run says of whose it is; None or empty where it says nothing."""
+
+    user_id: str | None = None
+    session_id: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    goals: tuple[str, ...] | None = None
+    global_steps: tuple[str, ...] | None = None
+    step_tools: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Whose turn this is and what was said about it."""
 
@@ -68,6 +80,8 @@ class Identity:
     goals: tuple[str, ...] = ()
     goals_hold: bool = False
     """Goals hold although no step of that name is known."""
+    goals_from: str = "block"
+    """Who declared them: the ``block`` itself, a ``graph`` inside it, or nobody: a ``default``."""
     global_steps: tuple[str, ...] = ()
     step_tools: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"])
     previous: SpanContext | None = None

@@ -118,12 +118,7 @@ class Step:
             or turn.unlisted(turn.identity.global_steps, self.path) is not None
         )
         self.started_ns = time.time_ns()
-        at_hand = (
-            turn.identity.step_tools.get(self.path)
-            or turn.identity.step_tools.get(name)
-            or turn.shape.tools.get(self.path)
-            or tools
-        )
+        at_hand = frame.tools_of(self.path, name) or tools
         outer = frame if parent is frame.parent_step or parent is None else parent
         attributes: dict[str, AttributeValue] = {
             **turn.identity_attributes,

@@ -60,6 +60,7 @@ class Turn(Frame):
         "identity_attributes",
         "identity_fields",
         "last_started",
+        "listed",
         "lock",
         "nested",
         "orders",
@@ -87,6 +88,8 @@ class Turn(Frame):
         declared = identity.goals if identity.goals_hold else self.goal_paths.values()
         self.goals = [name for name in identity.goals if name in declared]
         self.global_steps = shape.resolve(identity.global_steps)
+        self.step_tools = identity.step_tools
+        self.listed: set[str] = set()  # steps of graphs inside a plain turn
         self.goals_reached: list[str] = []
         self.visits: dict[str, int] = {}
         self.steps: dict[str, Step] = {}
@@ -179,7 +182,7 @@ class Turn(Frame):
 
     def unlisted(self, names: tuple[str, ...], path: str) -> str | None:
         """Return which of `names` means a step no topology lists: a task, a graph made late."""
-        if not names or path in self.shape.paths:
+        if not names or path in self.shape.paths or path in self.listed:
             return None
         if path in names:
             return path
@@ -250,11 +253,18 @@ class Turn(Frame):
             kind = who.kind if who.kind == "remote" else kind
             resolution = resolution or who.resolution
             told |= {"kind": kind, "answers": answers, "resolution": resolution}
-        self.identity = who = dataclasses.replace(who, **told)
-        self.on_thread = True
+        self.becomes(dataclasses.replace(who, **told))
+
+    def becomes(self, who: Identity) -> None:
+        """Say anew whose turn this is: on its span at once, and in its record as it ends."""
+        self.identity = who
+        self.on_thread = who.on_thread
         self.base |= {
-            "on_thread": True,
+            "on_thread": who.on_thread,
             "conversation_id": who.conversation_id,
+            "user_id": who.user_id,
+            "session_id": who.session_id,
+            "metadata": who.metadata or None,
             "turn_kind": who.kind,
             "answers": who.answers or None,
             "resolution": who.resolution,

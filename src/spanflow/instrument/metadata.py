@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, cast
 
+from spanflow.capture.identity import Said
 from spanflow.capture.payload import clean, clean_path, identifier, json_payload
 from spanflow.guard import diagnose
 
@@ -17,7 +18,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["engagement_id_of", "identity_of", "kept", "mapping", "names", "step_tools", "text"]
+    from spanflow.capture.runtime import Runtime
+
+__all__ = [
+    "engagement_id_of",
+    "given_names",
+    "identity_of",
+    "kept",
+    "mapping",
+    "names",
+    "said_of",
+    "step_tools",
+    "text",
+]
 
 # What is not the user's own metadata: the frameworks' keys, ours, and those that have a field.
 _OTHERS_PREFIXES = ("langgraph_", "ls_", "lc_", "checkpoint_", "__", "spanflow_")
@@ -52,13 +65,19 @@ def identity_of(value: object) -> str | None:
 
 
 def names(value: object, default: tuple[str, ...]) -> tuple[str, ...]:
-    """Read a list of step names given in a run's metadata; what is none is refused and counted."""
+    """Read a list of step names given in a run's metadata, or `default` where none is given."""
+    given = given_names(value)
+    return given if given is not None else tuple(clean_path(item) for item in default)
+
+
+def given_names(value: object) -> tuple[str, ...] | None:
+    """Read a list of step names, or None where none is given; what is none is counted."""
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     if not isinstance(value, list | tuple | set | frozenset):
         if value is not None:
             diagnose("metadata.names", f"expected a list of step names, got {type(value).__name__}")
-        value = default
+        return None
     return tuple(clean_path(item) for item in cast("Iterable[object]", value))
 
 
@@ -79,6 +98,18 @@ def step_tools(value: object) -> dict[str, tuple[str, ...]]:
         diagnose("metadata.step_tools", f"expected a dict, got {type(value).__name__}")
         return {}
     return {clean_path(step): names(tools, ()) for step, tools in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+def said_of(metadata: dict[str, Any], runtime: Runtime) -> Said:
+    """Return what a run's metadata, the frameworks' and ours included, says of whose it is."""
+    return Said(
+        user_id=identity_of(metadata.get("user_id")),
+        session_id=identity_of(metadata.get("session_id")),
+        metadata=kept(metadata, runtime.settings.metadata_keys, runtime.payload_bytes),
+        goals=given_names(metadata.get("spanflow_goals")),
+        global_steps=given_names(metadata.get("spanflow_global_steps")),
+        step_tools=step_tools(metadata.get("spanflow_step_tools")),
+    )
 
 
 def kept(metadata: dict[str, Any], allowed: tuple[str, ...] | None, limit: int) -> dict[str, Any]:

@@ -21,18 +21,19 @@ from spanflow.capture import scope as scopes
 from spanflow.capture.frame import Nested
 from spanflow.capture.goals import note_shape
 from spanflow.capture.identity import Identity
+from spanflow.capture.learning import learn, tools_inside
 from spanflow.capture.lineage import Lineage
 from spanflow.capture.payload import identifier
 from spanflow.capture.runtime import new_engagement_id
 from spanflow.capture.turn import Turn
 from spanflow.guard import report
 from spanflow.instrument import metadata as said
-from spanflow.instrument import threads
+from spanflow.instrument import remembered, threads
 from spanflow.instrument.plain.engagements import passed_on
 from spanflow.instrument.topology import shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
     from spanflow.capture.identity import GraphShape
     from spanflow.capture.lineage import Read
@@ -194,24 +195,29 @@ class Opening:
         kind, answers = self._kind(lineage), self._answers()
         is_remote = engagement_id == brought and kind != "fork"
         settings = self._runtime.settings
-        goals = said.names(self._metadata.get("spanflow_goals"), settings.goals)
+        told = said.said_of(self._metadata, self._runtime)
+        seen = remembered.seen(self._runtime, engagement_id)
+        before, marks = seen or remembered.Seen(), told.global_steps
+        own_goals = told.goals if told.goals is not None else before.goals
+        goals = own_goals if own_goals is not None else said.names(None, settings.goals)
         conversation = self._configurable.get("thread_id")
         identity = Identity(
             engagement_id=engagement_id,
             name=said.text(self._metadata.get("spanflow_engagement_name"))
             or said.text(self._run_name)
+            or before.name
             or shape.name,
             kind="remote" if is_remote else kind,
             on_thread=self._thread is not None,
             conversation_id=identifier(conversation) if conversation is not None else None,
-            user_id=said.identity_of(self._metadata.get("user_id")),
-            session_id=said.identity_of(self._metadata.get("session_id")),
-            metadata=said.kept(self._metadata, settings.metadata_keys, self._runtime.payload_bytes),
+            user_id=told.user_id,
+            session_id=told.session_id,
+            metadata=told.metadata,
             goals=goals,
-            global_steps=said.names(
-                self._metadata.get("spanflow_global_steps"), settings.global_steps
-            ),
-            step_tools=said.step_tools(self._metadata.get("spanflow_step_tools")),
+            # What was declared before may be a mark, which no graph has as a step.
+            goals_hold=told.goals is None and before.goals is not None,
+            global_steps=marks if marks is not None else said.names(None, settings.global_steps),
+            step_tools=told.step_tools,
             previous=lineage.previous if lineage is not None else None,
             origin=origin,
             left_from=(lineages.step_of(origin) or origin.turn) if origin is not None else None,
@@ -221,13 +227,17 @@ class Opening:
         if shape.version is not None:
             note_shape(shape.version, shape.paths, goals)
         turn = Turn(self._runtime, shape, identity)
+        at = lineages.context_of(turn.trace_id, turn.span_id)
+        if seen is not None:
+            now = remembered.Seen(identity.name, own_goals, at)
+            remembered.note(self._runtime, engagement_id, now)
         if self._thread is not None:
             self._tell(engagement_id, turn, self._thread)
             lineages.remember(
                 self._saver,
                 self._thread,
                 self._namespace,
-                Lineage(engagement_id, lineages.context_of(turn.trace_id, turn.span_id)),
+                Lineage(engagement_id, at),
             )
         return turn
 
@@ -239,7 +249,7 @@ class Opening:
         if thread is not None and where.turn is not None and thread in where.turn.holding:
             where = passed_on(where, goes_on=goes_on)
         self._tell_own_thread(where)
-        nested = Nested(self._runtime, shape, where, thread)
+        nested = Nested(self._runtime, shape, where, thread, step_tools=self._teach(where, shape))
         if thread is not None:
             nested.turn.continues(
                 "resume" if goes_on else None,
@@ -248,6 +258,21 @@ class Opening:
                 thread,
             )
         return nested
+
+    def _teach(
+        self, where: scopes.Scope, shape: GraphShape
+    ) -> Mapping[str, tuple[str, ...]] | None:
+        """Let a plain turn around learn from the config; return which tools the steps have."""
+        turn = where.turn
+        if turn is None or not turn.is_plain or where.frame is not turn:
+            return None
+        told = said.said_of(self._metadata, self._runtime)
+        learn(turn, shape, told, where.step)
+        if shape.version is not None:
+            note_shape(shape.version, shape.paths, told.goals or ())
+        if turn.identity.goals_from == "graph":
+            remembered.note_goals(self._runtime, turn.identity)
+        return tools_inside(told.step_tools, where.step)
 
     def closed(self, turn: Turn, outcome: str) -> None:
         """Remember how the thread's turn ended, for its next one on this worker."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 from spanflow.errors import PauseInGraphError
 from spanflow.guard import guarded, report
+from spanflow.instrument import remembered
 from spanflow.instrument.endings import ending_of
 from spanflow.instrument.plain import gate
 from spanflow.instrument.plain.block import Block
@@ -22,8 +22,6 @@ from spanflow.instrument.plain.targets import scope_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from opentelemetry.trace import SpanContext
 
     from spanflow.capture.inside import Inside
     from spanflow.capture.runtime import Runtime
@@ -33,23 +31,12 @@ if TYPE_CHECKING:
 
 __all__ = ["EngagementBlock", "engagement", "pause", "resume"]
 
-_MOST_REMEMBERED = 1_024
 _LONGEST_LABEL = 128
 _LONGEST_RESOLUTION = 64
 _OUTCOMES = {"waiting": "paused"}
 _lock = threading.RLock()
-_last: WeakKeyDictionary[Runtime, OrderedDict[str, _Seen]] = WeakKeyDictionary()
-"""The engagements that were seen last, for their next turns."""
 _stands: WeakValueDictionary[str, _Stand] = WeakValueDictionary()
 """Where the code of each block stands, by the id of the block's turn."""
-
-
-class _Seen(NamedTuple):
-    """What an engagement's next turn needs to know of its last one."""
-
-    name: str = ""
-    goals: tuple[str, ...] | None = None
-    turn: SpanContext | None = None
 
 
 class _Stand:
@@ -411,13 +398,12 @@ def _begin(  # noqa: PLR0913 - what is known of a turn, by name
 
     brought = carried.engagement_id(runtime)
     engagement_id = asked or brought or new_engagement_id()
-    with _lock:
-        known = _last.setdefault(runtime, OrderedDict())
-        seen = known.get(engagement_id) or _Seen()
+    seen = remembered.seen(runtime, engagement_id) or remembered.Seen()
     called = said.text(name) or seen.name
     kind = "resume" if goes_on else "message" if seen.turn is not None else "new"
     settings = runtime.settings
-    wanted = said.names(goals, seen.goals if seen.goals is not None else settings.goals)
+    given = said.given_names(goals)
+    declared = given if given is not None else seen.goals
     identity = Identity(
         engagement_id=engagement_id,
         name=called,
@@ -425,17 +411,15 @@ def _begin(  # noqa: PLR0913 - what is known of a turn, by name
         user_id=said.identity_of(user_id),
         session_id=said.identity_of(session_id),
         metadata=said.kept(said.mapping(metadata), settings.metadata_keys, runtime.payload_bytes),
-        goals=wanted,
+        goals=declared if declared is not None else said.names(None, settings.goals),
         goals_hold=True,
+        goals_from="block" if given is not None else "default",
         global_steps=settings.global_steps,
         previous=seen.turn,
         answers=("*",) if goes_on else (),
         resolution=said.text(resolution, _LONGEST_RESOLUTION),
     )
     turn = Turn(runtime, GraphShape(None, called), identity)
-    with _lock:
-        known[engagement_id] = _Seen(called, wanted, context_of(turn.trace_id, turn.span_id))
-        known.move_to_end(engagement_id)
-        while len(known) > _MOST_REMEMBERED:
-            known.popitem(last=False)
+    at = context_of(turn.trace_id, turn.span_id)
+    remembered.note(runtime, engagement_id, remembered.Seen(called, declared, at))
     return turn
