@@ -51,6 +51,7 @@ class Beside:
         variables: Environment variables of the program.
         shares: Another one whose environment this is, too.
         conflicts: Why steps may tell less than the ledger there.
+        is_later: The program switches us on, and then the others; nothing does that before it runs.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Beside:
     variables: Mapping[str, str] = field(default_factory=dict)
     shares: str | None = None
     conflicts: frozenset[str] = frozenset()
+    is_later: bool = False
 
     @property
     def environment(self) -> str:
@@ -162,3 +164,23 @@ AGENTS = (
     ),
 )
 """Frameworks whose agents are told by somebody else's spans alone."""
+
+
+def _later(name: str, package: str, instrumentor: str) -> Beside:
+    return Beside(
+        f"{name}, switched on later",
+        (package,),
+        frozenset(),
+        app="later_app.py",
+        variables=MappingProxyType({"LATER": instrumentor}),
+        shares=name,
+        is_later=True,
+    )
+
+
+LATER = (
+    _later("OpenInference", OPENINFERENCE, f"{_OPENINFERENCE}:LangChainInstrumentor"),
+    _later("OpenLLMetry", OPENLLMETRY, f"{_OPENLLMETRY}:LangchainInstrumentor"),
+    _later("official", OFFICIAL, f"{_OFFICIAL}:LangChainInstrumentor"),
+)
+"""These come after us, and wrap what we have wrapped."""

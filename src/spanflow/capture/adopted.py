@@ -55,6 +55,8 @@ _LANGCHAIN = frozenset(
 by the graph they run in."""
 _LEFT_ALONE = frozenset({"langfuse-sdk", "langsmith", "litellm"})
 """Scopes whose spans come from elsewhere or after the fact."""
+_GRAPHS = frozenset({"opentelemetry.instrumentation.langchain"})
+"""Scopes whose agents are LangGraph's runs: each is a turn or a graph of ours, or was left out."""
 _TRACES = frozenset({"openinference.instrumentation.openai_agents"})
 """Scopes that call the outermost span of a run an agent although none is at work in it."""
 _WHO = {
@@ -175,7 +177,7 @@ def role_in(span: Span) -> Role | None:
     if role is None:
         return None
     scope = scope_name(span)
-    if scope in _LEFT_ALONE or (role == "workflow" and scope in _LANGCHAIN):
+    if scope in _LEFT_ALONE | _GRAPHS or (role == "workflow" and scope in _LANGCHAIN):
         return None
     return role
 

@@ -10,17 +10,16 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
+from opentelemetry.context import Context
 
 from spanflow.capture import agents
-from spanflow.capture.scope import current
+from spanflow.capture.scope import current, is_place
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
-
     from spanflow.capture.agents import Agent
     from spanflow.capture.scope import Scope
 
-__all__ = ["Inside", "Piecewise", "clear_away", "follow"]
+__all__ = ["Inside", "Lending", "Piecewise", "clear_away", "follow", "saw"]
 
 _innermost: ContextVar[Inside | None] = ContextVar("spanflow_inside", default=None)
 
@@ -132,6 +131,57 @@ class Piecewise(Inside):
         )
         if self.take_away():
             agents.current.set(self._agent_around)
+
+
+class _Lent(Context):
+    """A copy of a context of ours that, unlike any other, whoever lent it can still change."""
+
+    def becomes(self, other: Context) -> None:
+        """Have from now on what another context has, wherever this one is kept."""
+        values = dict[str, object]  # a context's own methods refuse to change it
+        values.update(self, other)
+        for key in self.keys() - other.keys():
+            values.pop(self, key)
+
+
+class Lending(Inside):
+    """Puts a context in place that somebody may keep, and put back long after it was taken away.
+
+    Whoever wraps what we wrap, outside of us, may attach a context inside the block and detach it
+    after the block: what then stands is what was ours inside. So a copy is lent, and one that was
+    kept has from the block's end on what stood around it, as if we had never been there.
+    """
+
+    __slots__ = ("_is_kept", "_own")
+
+    def __init__(self, scope: Scope | None, context: Context) -> None:
+        super().__init__(scope, _Lent(context))
+        self._own = context
+        self._is_kept = False
+
+    def saw(self, standing: Context) -> None:
+        """Learn what stands inside: where it is neither ours nor a step's, ours is kept by it."""
+        if standing is not self._context and not is_place(standing):
+            self._is_kept = True
+
+    def take_away(self) -> bool:
+        """Put back what stood there before, also for whoever does so after us."""
+        self.saw(otel_context.get_current())
+        if not super().take_away():
+            return False
+        lent = self._context
+        if self._is_kept:
+            lent.becomes(otel_context.get_current())
+            self._context = _Lent(self._own)
+            self._is_kept = False
+        return True
+
+
+def saw(standing: Context) -> None:
+    """Learn what stands where a step begins, which the step's own context hides from then on."""
+    inside = _innermost.get()
+    if isinstance(inside, Lending):
+        inside.saw(standing)
 
 
 def clear_away() -> None:

@@ -36,6 +36,7 @@ __all__ = [
     "handed_on",
     "here",
     "is_deeper",
+    "is_place",
     "live",
     "nearest",
     "standing",
@@ -141,6 +142,13 @@ def handed_on(context: Context | None = None) -> Scope | None:
     """Return the scope in an OpenTelemetry context, which may be all that a thread was given."""
     found = get_value(_HANDED_ON, context)
     return found if isinstance(found, Scope) else None
+
+
+def is_place(context: Context) -> bool:
+    """Whether a context is the very one of a step, a turn or a nested graph."""
+    scope = handed_on(context)
+    place = (scope.step or scope.frame) if scope is not None else None
+    return place is not None and place.context is context
 
 
 def here(context: Context | None = None) -> Scope | None:

@@ -35,7 +35,7 @@ __all__ = ["CallHandler", "Place", "place_of", "places"]
 class Place:
     """Where a run of LangChain's stands: its scope, and the context its own work belongs in."""
 
-    __slots__ = ("call", "context", "namespace", "scope", "step_key")
+    __slots__ = ("around", "call", "context", "namespace", "scope", "step_key")
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class Place:
         self.namespace = namespace
         self.call = call
         self.step_key = step_key
+        self.around = context
 
 
 places: dict[UUID, Place] = {}

@@ -20,6 +20,7 @@ from opentelemetry import context as otel_context
 from spanflow.capture import scope as scopes
 from spanflow.capture.content import captures_content
 from spanflow.capture.events import Event
+from spanflow.capture.inside import saw
 from spanflow.capture.payload import clean, json_payload
 from spanflow.capture.step import execution_id
 from spanflow.guard import guarded, report
@@ -161,7 +162,9 @@ def _start_step(
         agent_name=clean(agent) if isinstance(agent, str) else None,
         causes=loops.causes_of(frame, key, metadata),
     )
-    places[run_id] = Place(step.scope, step.context, key, step_key=step.key)
+    begun = places[run_id] = Place(step.scope, step.context, key, step_key=step.key)
+    begun.around = otel_context.get_current()
+    saw(begun.around)
     frame.turn.runs.add(run_id)
     scopes.current.set(step.scope)
     # Not detached: put back when the node has left, or by the stream around this run.
@@ -182,7 +185,7 @@ def _left(run_id: UUID) -> Step | None:
     if scopes.current.get() is step.scope:
         scopes.current.set(outer.scope)
     if otel_context.get_current() is step.context:
-        otel_context.attach(outer.context)
+        otel_context.attach(place.around)
     return step
 
 

@@ -13,7 +13,7 @@ from langgraph.errors import GraphBubbleUp, ParentCommand
 
 from spanflow.capture import scope as scopes
 from spanflow.capture.events import error_event
-from spanflow.capture.inside import Inside
+from spanflow.capture.inside import Inside, Lending
 from spanflow.capture.payload import clean
 from spanflow.capture.turn import Turn
 from spanflow.guard import report
@@ -36,7 +36,7 @@ class _Run:
     def __init__(self, run: Opening) -> None:
         self._opening = run
         self._frame: Nested | Turn | None = None
-        self._inside = Inside(scopes.OFF, None)
+        self._inside: Inside = Inside(scopes.OFF, None)
 
     def open(self, lineage: Any) -> None:
         """Open the turn, or the nested graph; a failure of ours leaves the run uncaptured."""
@@ -47,7 +47,7 @@ class _Run:
             return
         if frame is not None:
             self._frame = frame
-            self._inside = Inside(frame.scope, frame.context)
+            self._inside = Lending(frame.scope, frame.context)
 
     def __del__(self) -> None:
         """Close what nobody will: an asynchronous stream that outlived its event loop."""
