@@ -31,7 +31,7 @@ class Seen(NamedTuple):
     turn: SpanContext | None = None
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # the collector may close a block in here
 _last: WeakKeyDictionary[Runtime, OrderedDict[str, Seen]] = WeakKeyDictionary()
 
 
