@@ -6,10 +6,16 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
+import pytest
 
+from spanflow.ledger.journal import Journal
+from spanflow.ledger.publish import refresh
+from spanflow.ledger.published import identity_of
+from spanflow.query import opening
 from spanflow.query.journeys import connect
 
 # An app of four engagements at a time, each of two steps; it tells what has ended, right after it.
@@ -66,11 +72,18 @@ def test_queries_of_other_processes_never_fail_and_lag_only_by_a_flush(tmp_path:
                 continue
             # As a stranger's tool opens it, with nothing of ours at work.
             with duckdb.connect() as connection:
-                connection.execute(f"ATTACH '{ledger}' AS l (READ_ONLY)")
-                connection.execute("USE l")
-                [(completed, steps, call_tokens, turn_tokens, turns)] = connection.execute(
-                    CHECK
-                ).fetchall()
+                there = identity_of(ledger)
+                try:
+                    connection.execute(f"ATTACH '{ledger}' AS l (READ_ONLY)")
+                    connection.execute("USE l")
+                    [(completed, steps, call_tokens, turn_tokens, turns)] = connection.execute(
+                        CHECK
+                    ).fetchall()
+                except duckdb.Error:
+                    # DuckDB 2.0 opens a file twice, and mixes two if one took the other's place.
+                    if duckdb.__version__.startswith("1.") or identity_of(ledger) == there:
+                        raise
+                    continue
             assert turn_tokens == 14 * completed
             assert completed <= turns
             assert turn_tokens <= call_tokens <= 14 * turns
@@ -109,3 +122,30 @@ def test_what_has_ended_shows_at_once_to_whoever_connects(tmp_path: Path):
                 [row] = json.loads(answer)
                 assert row["n"] >= ended
         writer.kill()
+
+
+@pytest.mark.parametrize("replaced", [1, 2])
+def test_a_file_that_is_replaced_as_it_is_opened_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaced: int
+):
+    """DuckDB 2.0 opens it twice, and would read the header of one file and the rest of another."""
+    ledger = tmp_path / "traces.duckdb"
+    journal = Journal(ledger)
+    journal.append(
+        {"source": "capture", "kind": "turn", "phase": "start", "trace_id": f"{1:032x}",
+         "span_id": f"{1:016x}", "turn_id": f"{1:016x}", "engagement_id": "e1", "started_ns": 1}
+    )  # fmt: skip
+    journal.seal()
+    refresh(ledger)
+    told = iter([[n] for n in range(2 * replaced)])
+    asked: list[list[int]] = []
+
+    def changing(file: Path) -> list[int]:
+        asked.append(next(told, identity_of(file)))
+        return asked[-1]
+
+    monkeypatch.setattr(opening, "identity_of", changing)
+    with closing(opening.Opened(ledger)) as opened:
+        [(count,)] = opened.connection.execute("SELECT count(*) FROM engagements").fetchall()
+    assert count == 1
+    assert len(asked) == 2 * replaced + 2

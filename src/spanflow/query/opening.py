@@ -15,8 +15,11 @@ import duckdb
 
 from spanflow.errors import LedgerError, LedgerNotFoundError
 from spanflow.ledger.migrated import copy_migrated, is_current
+from spanflow.ledger.published import identity_of
 
 __all__ = ["Opened", "in_one_line"]
+
+_TRIES = 4
 
 
 class Opened:
@@ -71,7 +74,19 @@ class Opened:
 
     def _attach(self, file: Path) -> None:
         quoted = str(file).replace("'", "''")
-        self.connection.execute(f"ATTACH '{quoted}' AS ledger (READ_ONLY)")
+        # DuckDB 2.0 opens a file, reads its header and opens it again: where it was replaced in
+        # between, the header is not that of the rest.
+        for tries_left in reversed(range(_TRIES)):
+            before = identity_of(file)
+            try:
+                self.connection.execute(f"ATTACH '{quoted}' AS ledger (READ_ONLY)")
+            except duckdb.Error:
+                if not tries_left or identity_of(file) == before:
+                    raise
+                continue
+            if not tries_left or identity_of(file) == before:
+                break
+            self.connection.execute("DETACH ledger")
         self.connection.execute("USE ledger")
 
     def seal(self) -> None:
