@@ -99,9 +99,7 @@ class AdoptedStep(Step):
             early = self.path
             self.path = f"{self.parent.path}/{name}" if self.parent is not None else name
             self.agent_name = name
-            self.goal = turn.goal_paths.get(self.path) or turn.unlisted(
-                turn.identity.goals, self.path
-            )
+            self.goal = turn.goal_at(self.path)
             self.base |= {"name": name, "path": self.path, "agent_name": name, "goal": self.goal}
             if turn.last_started == early:
                 turn.last_started = self.path

@@ -111,7 +111,7 @@ class Step:
         self._events: Events | None = None
         self._calls: CallLog | None = None
         self._totals: Totals | None = None
-        self.goal = turn.goal_paths.get(self.path) or turn.unlisted(turn.identity.goals, self.path)
+        self.goal = turn.goal_at(self.path)
         self.is_global = (
             is_global
             or self.path in turn.global_steps
@@ -213,6 +213,11 @@ class Step:
         if self._totals is None:
             self._totals = Totals()
         return self._totals
+
+    @property
+    def depth(self) -> int:
+        """How many steps stand here inside each other, this one included."""
+        return 1 + len(self._ancestors())
 
     @property
     def is_over(self) -> bool:

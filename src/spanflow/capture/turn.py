@@ -180,6 +180,10 @@ class Turn(Frame):
         }
         return {key: value for key, value in attributes.items() if value is not None}
 
+    def goal_at(self, path: str) -> str | None:
+        """Return the goal that a step at `path` reaches, if it is one."""
+        return self.goal_paths.get(path) or self.unlisted(self.identity.goals, path)
+
     def unlisted(self, names: tuple[str, ...], path: str) -> str | None:
         """Return which of `names` means a step no topology lists: a task, a graph made late."""
         if not names or path in self.shape.paths or path in self.listed:

@@ -28,7 +28,6 @@ __all__ = [
     "mapping",
     "names",
     "said_of",
-    "step_tools",
     "text",
 ]
 
@@ -90,7 +89,7 @@ def mapping(value: object) -> dict[str, Any]:
     return {}
 
 
-def step_tools(value: object) -> dict[str, tuple[str, ...]]:
+def _step_tools(value: object) -> dict[str, tuple[str, ...]]:
     """Read which tools steps have at hand; what says nothing of the kind is refused and counted."""
     if value is None:
         return {}
@@ -108,7 +107,7 @@ def said_of(metadata: dict[str, Any], runtime: Runtime) -> Said:
         metadata=kept(metadata, runtime.settings.metadata_keys, runtime.payload_bytes),
         goals=given_names(metadata.get("spanflow_goals")),
         global_steps=given_names(metadata.get("spanflow_global_steps")),
-        step_tools=step_tools(metadata.get("spanflow_step_tools")),
+        step_tools=_step_tools(metadata.get("spanflow_step_tools")),
     )
 
 

@@ -69,7 +69,6 @@ class EngagementBlock(Block):
         "_goes_on",
         "_has_begun",
         "_identity",
-        "_is_guest",
         "_resolution",
         "_stand",
         "engagement_id",
@@ -88,7 +87,6 @@ class EngagementBlock(Block):
         self._identity = identity
         self._stand: _Stand | None = None
         self._has_begun = False
-        self._is_guest = False
         self.engagement_id = given
         self.turn_id: str | None = None
 
@@ -125,7 +123,7 @@ class EngagementBlock(Block):
         with _lock:
             if stand.turn is paused:  # else another thread was faster
                 stand.go_on(self._start(runtime))
-                self._stand, self._has_begun, self._is_guest = stand, True, True
+                self._stand, self._has_begun = stand, True
         follow()
 
     def _asked(self) -> str | None:
@@ -164,10 +162,11 @@ class EngagementBlock(Block):
 
     def _close(self, error: BaseException | None) -> None:
         stand, self._stand = self._stand, None
-        ending = ending_of(error)
-        if stand is None or (self._is_guest and ending == "completed"):
+        if stand is None:
             return
-        turn = stand.turn
+        ending, turn = ending_of(error), stand.turn
+        if ending == "completed" and stand.first.span_id != self.turn_id:
+            return  # the block around was there first, and ends it
         outcome = _OUTCOMES.get(ending, ending)
         if outcome == "completed" and turn.paused:
             outcome = "paused"
@@ -325,7 +324,11 @@ def _pause(scope: Scope, awaiting: str | None, payload: Any) -> None:
         turn.add_event(Event("wait", "wait", event.at_ns, {**asked, **at}))
     else:
         scope.step.add_event(event)
-    step = scope.step
+    _end_waiting(turn, scope.step)
+
+
+def _end_waiting(turn: Turn, step: Step | None) -> None:
+    """End a turn as paused: the step that asks, and those around it, wait."""
     while step is not None:
         step.end("waiting")
         step = step.parent
@@ -362,18 +365,12 @@ def _leave(scope: Scope) -> _Stand | None:
     stand = _stands.get(turn.span_id) if turn is not None else None
     if turn is None or stand is None:
         return None
-    around: list[Step] = []
-    step = scope.step
-    while step is not None:
-        around.append(step)
-        step = step.parent
     with turn.lock:
         if not turn.ended:
-            if not turn.paused or turn.nested or len(turn.steps) > len(around):
+            depth = scope.step.depth if scope.step is not None else 0
+            if not turn.paused or turn.nested or len(turn.steps) > depth:
                 return None
-            for step in around:
-                step.end("waiting")
-            turn.close("paused")
+            _end_waiting(turn, scope.step)
     return stand
 
 
