@@ -29,10 +29,12 @@ from spanflow.ledger.publish import publish, refresh
 T0 = 1_790_000_000_000_000_000
 WRITERS = 4
 INGESTERS = 2
-PATIENCE_S = 0.8
+PATIENCE_S = 1.6
 """For each kill: how long they may go on at most."""
 LEAST_PUBLICATIONS = 3
 """On a machine too busy to publish between two kills, the kills go on until it did."""
+SLOWER = 1.05
+"""How much longer each of those further kills is waited for: what is left to bring in grows too."""
 LEDGER_CODE = f"{os.sep}ledger{os.sep}"
 
 # The records of one engagement in their order: kind, phase, the span's number in it, and where the
@@ -240,9 +242,10 @@ def run(ledger: Path, kills: int, seed: int = 7) -> Outcome:
     pause_s = killing.wait_for_writers() / 2
     seen: set[int] = set()
     patience = time.monotonic() + kills * PATIENCE_S
-    while killing.kills < kills - len(killing.running) or (
+    while not (enough := killing.kills >= kills - len(killing.running)) or (
         len(seen) < LEAST_PUBLICATIONS and time.monotonic() < patience
     ):
+        pause_s *= SLOWER if enough else 1
         time.sleep(pause_s * killing.chance.uniform(0.1, 1.0))
         with contextlib.suppress(FileNotFoundError):
             seen.add(ledger.stat().st_mtime_ns)
