@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from spanflow.tally import Call, Usage
+    from spanflow.spending import Call, Usage
 
 # Records of one instant call are this close: their callbacks run one after the other.
 _CLOSE_NS: Final = 5_000_000

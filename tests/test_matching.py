@@ -5,34 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reported import COUNTED, call, duplicate_of
 from slow_matching import same_calls as slowly
 
 from spanflow.matching import same_calls
-from spanflow.tally import Call, Usage, Verdict, judge
-
-COUNTED = Verdict(counted=True)
-
-
-def call(span_id, parent=None, **known):
-    usage = known.pop("usage", Usage.of(input_tokens=10, output_tokens=5))
-    return Call(
-        **{
-            "span_id": span_id,
-            "parent_span_id": parent,
-            "scope": "ours",
-            "step_id": "step",
-            "model": "m",
-            "response_id": None,
-            "started_ns": 0,
-            "ended_ns": 100,
-            "usage": usage,
-        }
-        | known
-    )
-
-
-def duplicate_of(span_id):
-    return Verdict(counted=False, because="duplicate", counted_by=span_id)
+from spanflow.spending import Call, Usage
+from spanflow.tally import judge
 
 
 def test_of_two_reports_the_richer_counts():

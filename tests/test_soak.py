@@ -19,7 +19,7 @@ from spanflow.capture.turn import Turn
 from spanflow.instrument.calls import places
 from spanflow.ledger.journal import journal_for
 from spanflow.settings import Settings
-from spanflow.tally import Call, Usage
+from spanflow.spending import Call, Usage
 
 if TYPE_CHECKING:
     from conftest import Flow

@@ -8,7 +8,7 @@ import pytest
 
 from spanflow.capture import dialects
 from spanflow.capture.dialects import is_content, read_span
-from spanflow.tally import Usage
+from spanflow.spending import Usage
 
 
 def read(attributes, name="a span", scope="anybody", **known):

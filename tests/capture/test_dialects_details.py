@@ -7,7 +7,7 @@ import json
 import pytest
 
 from spanflow.capture.dialects import read_span
-from spanflow.tally import Usage
+from spanflow.spending import Usage
 
 
 def usage_of(attributes):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from spanflow.capture import dialects
 from spanflow.capture.dialects import content, kinds, langfuse, langsmith, litellm, names
-from spanflow.tally import Usage
+from spanflow.spending import Usage
 
 
 def read(attributes, name="a span", scope="anybody", **known):

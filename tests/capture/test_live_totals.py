@@ -18,7 +18,7 @@ from spanflow.capture import scope as scopes
 from spanflow.capture.exporter import DuckDBSpanExporter
 from spanflow.capture.usage import CallLog
 from spanflow.ledger.publish import refresh
-from spanflow.tally import Call, Totals, Usage
+from spanflow.spending import Call, Totals, Usage
 
 if TYPE_CHECKING:
     from pathlib import Path

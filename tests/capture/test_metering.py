@@ -16,7 +16,7 @@ from spanflow import guard
 from spanflow.capture.metering import Meters, meters
 from spanflow.ledger import backlog
 from spanflow.ledger.journal import journal_for, journals_of
-from spanflow.tally import Call, Usage
+from spanflow.spending import Call, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,7 +117,7 @@ def test_metrics_equal_the_ledger(
 
 def test_what_counts_twice_in_spans_counts_once(measured: Callable[[], Any]) -> None:
     from spanflow.capture.usage import CallLog
-    from spanflow.tally import Totals
+    from spanflow.spending import Totals
 
     log, totals = CallLog(), Totals()
     for span, parent, scope in (("a", None, "spanflow"), ("b", "a", "other")):

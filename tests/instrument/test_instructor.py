@@ -12,7 +12,7 @@ from openai.types.responses import ResponseUsage
 
 from spanflow.instrument.instructor import said_in
 from spanflow.instrument.plain.replies import Replies
-from spanflow.tally import Usage
+from spanflow.spending import Usage
 
 
 def usage_of(answer: Any) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from spanflow.capture.runtime import SCOPE_NAME, Runtime, span_ids
 from spanflow.capture.scope import OPEN_CALL
 from spanflow.capture.usage import measure
 from spanflow.guard import diagnose
-from spanflow.tally import Call, Totals, Usage
+from spanflow.spending import Call, Totals, Usage
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.metrics import CallbackOptions, Observation
 
-    from spanflow.tally import Call
+    from spanflow.spending import Call
 
 __all__ = ["Meters", "meters"]
 

@@ -24,7 +24,7 @@ from spanflow.capture.payload import clean
 from spanflow.capture.records import record_of
 from spanflow.capture.runtime import SCOPE_NAME
 from spanflow.guard import report
-from spanflow.tally import Call
+from spanflow.spending import Call
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

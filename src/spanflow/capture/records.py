@@ -23,7 +23,7 @@ from spanflow.capture.payload import (
 )
 from spanflow.capture.runtime import SCOPE_NAME
 from spanflow.capture.told import ended_events, ending_of, events_of, parsed, word
-from spanflow.tally import Usage
+from spanflow.spending import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

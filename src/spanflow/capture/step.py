@@ -19,7 +19,7 @@ from spanflow.capture import scope as scopes
 from spanflow.capture.events import LONGEST_STATUS, Event, Events, error_event, told_by
 from spanflow.capture.runtime import span_id_of
 from spanflow.capture.usage import CallLog, usage_attributes
-from spanflow.tally import Totals
+from spanflow.spending import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,7 +23,7 @@ from spanflow.capture.order import Order
 from spanflow.capture.payload import fitted
 from spanflow.capture.runtime import span_ids
 from spanflow.capture.usage import CallLog, usage_attributes
-from spanflow.tally import Totals
+from spanflow.spending import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from spanflow import semconv
 from spanflow.capture.metering import meters
 from spanflow.guard import report
-from spanflow.tally import Totals, judge
+from spanflow.tally import judge
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from opentelemetry.util.types import AttributeValue
 
-    from spanflow.tally import Call
+    from spanflow.spending import Call, Totals
 
 __all__ = ["CallLog", "measure", "usage_attributes"]
 

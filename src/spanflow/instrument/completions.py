@@ -24,7 +24,7 @@ from spanflow.capture.payload import clean, payload_of
 from spanflow.capture.providers import provider_name
 from spanflow.instrument.messages import keep_on_record
 from spanflow.instrument.parts import first_part, part
-from spanflow.tally import Usage
+from spanflow.spending import TOKEN_FIELDS, Usage
 
 if TYPE_CHECKING:
     from spanflow.capture.call import OpenCall
@@ -267,17 +267,7 @@ def _is_free(answer: Any, told: Any) -> bool:
 
 
 def _fields(usage: Usage) -> dict[str, Any]:
-    return {
-        name: getattr(usage, name)
-        for name in (
-            "input_tokens",
-            "output_tokens",
-            "cache_read_tokens",
-            "cache_write_tokens",
-            "reasoning_tokens",
-            "total_tokens",
-        )
-    }
+    return {name: getattr(usage, name) for name in TOKEN_FIELDS}
 
 
 def _note_usage(call: OpenCall, usage: Usage) -> None:

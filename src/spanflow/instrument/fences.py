@@ -232,7 +232,7 @@ def _embeds(begin: Callable[[Any], OpenCall | None], *, asynchronous: bool) -> C
 
 
 def _finish(call: OpenCall, error: BaseException | None) -> None:
-    from spanflow.tally import Usage  # noqa: PLC0415 - only embeddings need it here
+    from spanflow.spending import Usage  # noqa: PLC0415 - only embeddings need it here
 
     try:
         call.end(Usage(), error)

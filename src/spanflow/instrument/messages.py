@@ -21,7 +21,7 @@ from opentelemetry.util.genai.types import (  # pyright: ignore[reportMissingTyp
 from spanflow import semconv
 from spanflow.capture.payload import clean, fitted, jsonable, payload_of
 from spanflow.capture.providers import provider_name
-from spanflow.tally import Usage
+from spanflow.spending import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

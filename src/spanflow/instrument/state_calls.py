@@ -19,7 +19,7 @@ from spanflow.capture.records import usage_fields
 from spanflow.guard import guarded
 from spanflow.instrument.plain import gate
 from spanflow.matching import same_calls
-from spanflow.tally import Call, Usage
+from spanflow.spending import Call, Usage
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

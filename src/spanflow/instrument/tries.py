@@ -17,7 +17,7 @@ from spanflow.guard import guarded, report
 from spanflow.instrument import completions
 from spanflow.instrument.answers import AnswerStream, is_stream
 from spanflow.instrument.endings import status_of
-from spanflow.tally import Usage
+from spanflow.spending import Usage
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context

@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["write_verdicts"]
 
-_TOKENS = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "reasoning_tokens",
-    "total_tokens",
-)
-
 _Row = tuple[Any, ...]
 
 
@@ -72,10 +63,12 @@ def _parents(connection: duckdb.DuckDBPyConnection, group: str) -> dict[str, str
 
 
 def _judge(rows: Sequence[_Row], parents: dict[str, str | None]) -> dict[str, Verdict]:
-    from spanflow import tally  # noqa: PLC0415 - most ingests need no judge
+    # Most ingests need no judge.
+    from spanflow.spending import TOKEN_FIELDS, Call, Usage  # noqa: PLC0415
+    from spanflow.tally import judge  # noqa: PLC0415
 
     calls = [
-        tally.Call(
+        Call(
             span_id=row[2],
             parent_span_id=row[3],
             scope=row[4],
@@ -84,16 +77,16 @@ def _judge(rows: Sequence[_Row], parents: dict[str, str | None]) -> dict[str, Ve
             response_id=row[7],
             started_ns=row[8],
             ended_ns=row[9],
-            usage=tally.Usage.of(
+            usage=Usage.of(
                 cost_usd=row[10],
                 flags=_flags(row[11]),
-                **dict(zip(_TOKENS, row[12:], strict=True)),
+                **dict(zip(TOKEN_FIELDS, row[12:], strict=True)),
             ),
         )
         for row in rows
     ]
     try:
-        return tally.judge(calls, parents)
+        return judge(calls, parents)
     except Exception as error:  # noqa: BLE001 - an unjudged turn counts every call
         guard.report("ledger.judge", error)
         return {}

@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanContext
 
 from spanflow import semconv
 from spanflow.capture.usage import usage_attributes
-from spanflow.tally import Totals, Usage
+from spanflow.spending import Totals, Usage
 
 CALLS = ("llm", "embeddings", "tool")
 _TURN = {

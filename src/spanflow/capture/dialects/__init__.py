@@ -17,7 +17,7 @@ from spanflow.capture.dialects import langfuse, langsmith, litellm, names
 from spanflow.capture.dialects.content import is_content
 from spanflow.capture.dialects.details import first
 from spanflow.capture.dialects.kinds import Kind, kind_of, operation_of
-from spanflow.tally import BORROWED, Usage
+from spanflow.spending import BORROWED, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -246,7 +246,7 @@ class LlmCallBlock(_CallBlock):
             keep_on_record(call, semconv.GEN_AI_OUTPUT_MESSAGES, spoken.output_messages, limit)
 
     def _ended(self, call: OpenCall, error: BaseException | None, status: str | None) -> None:
-        from spanflow.tally import Usage
+        from spanflow.spending import Usage
 
         usage = Usage.of(**self._usage)
         told: Any = call.invocation
