@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from spanflow.query import rows
+from spanflow.query import figures, rows
 from spanflow.query.answers import Answer, Funnel
 
 LONG = "schritt/ein_sehr_langer_Name_für_検索🔍_$x^2_{}"
@@ -65,7 +65,7 @@ def usage(by: str, lines: list[tuple[Any, ...]], split: str | None = None) -> An
     """Usage of (key, split, input, output, cost)."""
     made = [
         row(
-            rows.Usage,
+            figures.Usage,
             key=key,
             split=part,
             calls=1,
@@ -78,14 +78,14 @@ def usage(by: str, lines: list[tuple[Any, ...]], split: str | None = None) -> An
         for key, part, given, written, cost in lines
     ]
     asked = {"by": by} | ({"split": split} if split else {})
-    return Answer("usage_by", rows.Usage, tuple(made), asked)
+    return Answer("usage_by", figures.Usage, tuple(made), asked)
 
 
 def steps(lines: list[tuple[Any, ...]]) -> Answer:
     """Steps of (step, visits, median, p95, median waiting)."""
     made = [
         row(
-            rows.StepFigures,
+            figures.StepFigures,
             step=step,
             visits=visits,
             p50_working_ms=median,
@@ -97,4 +97,4 @@ def steps(lines: list[tuple[Any, ...]]) -> Answer:
         )
         for step, visits, median, most, waiting in lines
     ]
-    return Answer("step_stats", rows.StepFigures, tuple(made))
+    return Answer("step_stats", figures.StepFigures, tuple(made))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from IPython.core.formatters import DisplayFormatter
 from rich.cells import cell_len
 
-from spanflow.query import rows, units
+from spanflow.query import figures, rows, units
 from spanflow.query.answers import Answer
 from spanflow.query.journeys import connect
 from spanflow.query.shown import COLUMNS, fitting, total_width
@@ -107,12 +107,12 @@ def test_every_column_shown_is_a_field():
         "journeys": rows.Journey,
         "paths": rows.PathTaken,
         "drop_offs": rows.DropOff,
-        "step_stats": rows.StepFigures,
-        "usage_by": rows.Usage,
-        "cohorts": rows.Cohort,
-        "retention": rows.Returned,
-        "compare": rows.Compared,
-        "engagements_by": rows.Group,
+        "step_stats": figures.StepFigures,
+        "usage_by": figures.Usage,
+        "cohorts": figures.Cohort,
+        "retention": figures.Returned,
+        "compare": figures.Compared,
+        "engagements_by": figures.Group,
     }
     assert models.keys() == COLUMNS.keys()
     for question, columns in COLUMNS.items():
@@ -141,14 +141,14 @@ def test_a_table_fits_wherever_there_is_room_for_its_numbers(found, width):
 def test_what_is_compared_has_its_unit(metric, values, said):
     a, b = values
     known = None not in values
-    compared = rows.Compared(
+    compared = figures.Compared(
         metric=metric,
         a=a,
         b=b,
         difference=b - a if known else None,
         ratio=b / a if known else None,
     )
-    table = Answer("compare", rows.Compared, (compared,)).shown()
+    table = Answer("compare", figures.Compared, (compared,)).shown()
     assert table.lines == [[metric, *said]]
 
 

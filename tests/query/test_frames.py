@@ -11,12 +11,17 @@ import pyarrow as pa
 import pytest
 
 from spanflow.errors import LedgerError
-from spanflow.query import rows
+from spanflow.query import figures, rows
 from spanflow.query.answers import Answer
 from spanflow.query.journeys import connect
 
 NOON = datetime(2026, 11, 18, 12)  # noqa: DTZ001 - a time of the ledger's
-MODELS = [getattr(rows, name) for name in rows.__all__ if name not in {"Row", "columns"}]
+MODELS = [
+    getattr(module, name)
+    for module in (rows, figures)
+    for name in module.__all__
+    if name not in {"Row", "columns"}
+]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from spanflow.errors import LedgerError
-from spanflow.query import rows
+from spanflow.query import figures, rows
 from spanflow.query.answers import Answer
 from spanflow.query.journeys import connect
 from spanflow.query.pictures.canvas import style
@@ -44,10 +44,10 @@ def drop_offs(lines) -> Answer:
 
 def compared(lines) -> Answer:
     made = [
-        row(rows.Compared, metric=metric, a=a, b=b, ratio=b / a if a and b else None)
+        row(figures.Compared, metric=metric, a=a, b=b, ratio=b / a if a and b else None)
         for metric, a, b in lines
     ]
-    return Answer("compare", rows.Compared, tuple(made), {"a": {"v": 1}, "b": {LONG: None}})
+    return Answer("compare", figures.Compared, tuple(made), {"a": {"v": 1}, "b": {LONG: None}})
 
 
 PICTURES = {
@@ -160,15 +160,15 @@ def test_a_persons_own_settings_are_neither_used_nor_changed(tmp_path):
 
 
 def test_a_total_alone_is_drawn_as_well():
-    told = row(rows.Usage, key="m", calls=1, total_tokens=70)
-    figure = Answer("usage_by", rows.Usage, (told,), {"by": "model"}).plot().figure
+    told = row(figures.Usage, key="m", calls=1, total_tokens=70)
+    figure = Answer("usage_by", figures.Usage, (told,), {"by": "model"}).plot().figure
     said = [text for text, _ in words(figure)]
     assert "not told apart" in said
     assert "70" in said
 
 
 def test_what_cannot_be_drawn_or_written_is_said(tmp_path):
-    cohorts = Answer("cohorts", rows.Cohort, ())
+    cohorts = Answer("cohorts", figures.Cohort, ())
     with pytest.raises(LedgerError, match="no picture of cohorts; there is one of funnel"):
         cohorts.plot()
     with pytest.raises(LedgerError, match=r"let it end in \.png, \.svg or \.pdf"):

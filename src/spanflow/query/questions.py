@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack, cast
 
 from spanflow.errors import LedgerError
-from spanflow.query import rows
+from spanflow.query import figures, rows
 from spanflow.query.answers import Answer, Funnel
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Questions:
         asked = _arguments(chosen, status=status, reached=reached, newest=newest)
         return self._ask("journeys", rows.Journey, asked)
 
-    def group_by(self, key: str, **chosen: Unpack[Chosen]) -> Answer[rows.Group]:
+    def group_by(self, key: str, **chosen: Unpack[Chosen]) -> Answer[figures.Group]:
         """Return the engagements together by what they have in common.
 
         Args:
@@ -112,7 +112,7 @@ class Questions:
                 metadata.
             **chosen: See :class:`Chosen`.
         """
-        return self._ask("engagements_by", rows.Group, _arguments(chosen, key=key))
+        return self._ask("engagements_by", figures.Group, _arguments(chosen, key=key))
 
     def paths(
         self, *, depth: int | None = None, nested: bool = False, **chosen: Unpack[Chosen]
@@ -135,13 +135,13 @@ class Questions:
         """Return where engagements were abandoned, failed or died, the most frequent first."""
         return self._ask("drop_offs", rows.DropOff, _arguments(chosen))
 
-    def step_stats(self, **chosen: Unpack[Chosen]) -> Answer[rows.StepFigures]:
+    def step_stats(self, **chosen: Unpack[Chosen]) -> Answer[figures.StepFigures]:
         """Return how long each step takes, how often it fails, and what it costs."""
-        return self._ask("step_stats", rows.StepFigures, _arguments(chosen))
+        return self._ask("step_stats", figures.StepFigures, _arguments(chosen))
 
     def usage_by(
         self, by: str, *, split: str | None = None, **chosen: Unpack[Chosen]
-    ) -> Answer[rows.Usage]:
+    ) -> Answer[figures.Usage]:
         """Return tokens and cost by what the calls of models have in common.
 
         ``since`` and ``until`` are about the calls here. Calls outside engagements are in it unless
@@ -154,22 +154,22 @@ class Questions:
             split: Another one of these, for a row each.
             **chosen: See :class:`Chosen`.
         """
-        return self._ask("usage_by", rows.Usage, _arguments(chosen, by=by, split=split))
+        return self._ask("usage_by", figures.Usage, _arguments(chosen, by=by, split=split))
 
-    def cohorts(self, by: str = "week", **chosen: Unpack[Chosen]) -> Answer[rows.Cohort]:
+    def cohorts(self, by: str = "week", **chosen: Unpack[Chosen]) -> Answer[figures.Cohort]:
         """Return the users by the period in which they first came: ``day``, ``week``, ``month``."""
-        return self._ask("cohorts", rows.Cohort, _arguments(chosen, by=by))
+        return self._ask("cohorts", figures.Cohort, _arguments(chosen, by=by))
 
-    def retention(self, by: str = "week", **chosen: Unpack[Chosen]) -> Answer[rows.Returned]:
+    def retention(self, by: str = "week", **chosen: Unpack[Chosen]) -> Answer[figures.Returned]:
         """Return which part of each cohort came again, period by period."""
-        return self._ask("retention", rows.Returned, _arguments(chosen, by=by))
+        return self._ask("retention", figures.Returned, _arguments(chosen, by=by))
 
     def compare(
         self,
         a: Mapping[str, Condition | datetime],
         b: Mapping[str, Condition | datetime],
         **chosen: Unpack[Chosen],
-    ) -> Answer[rows.Compared]:
+    ) -> Answer[figures.Compared]:
         """Return the numbers of two sets of engagements beside each other.
 
         Args:
@@ -180,7 +180,7 @@ class Questions:
             **chosen: What must hold in both; see :class:`Chosen`.
         """
         return self._ask(
-            "compare", rows.Compared, _arguments(chosen, a=_filter("a", a), b=_filter("b", b))
+            "compare", figures.Compared, _arguments(chosen, a=_filter("a", a), b=_filter("b", b))
         )
 
     def _ask(self, question: str, row: type[R], arguments: Mapping[str, object]) -> Answer[R]:

@@ -48,7 +48,7 @@ class Replies:
 
     @property
     def usage(self) -> dict[str, Any]:
-        """The numbers by the names of :class:`~spanflow.spending.Usage`; none where none are known."""
+        """The numbers by the names of :class:`~spanflow.spending.Usage`; empty where unknown."""
         return _of_anthropic(self._anthropic) if self._anthropic else self._usage
 
     def read(self, told: Any) -> None:

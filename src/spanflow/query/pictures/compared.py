@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from spanflow.query.answers import Answer
-    from spanflow.query.rows import Compared
+    from spanflow.query.figures import Compared
 
 __all__ = ["draw_compared"]
 

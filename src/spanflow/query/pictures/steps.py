@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from spanflow.query.answers import Answer
-    from spanflow.query.rows import StepFigures
+    from spanflow.query.figures import StepFigures
 
 __all__ = ["draw_steps"]
 

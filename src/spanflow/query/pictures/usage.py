@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from spanflow.query.answers import Answer
-    from spanflow.query.rows import Usage
+    from spanflow.query.figures import Usage
 
     # What is stacked, by what stands on the axis and by part.
     Stacks = dict[str, dict[Any, float]]

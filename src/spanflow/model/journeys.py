@@ -1,8 +1,6 @@
-"""What readers get back from a ledger: engagements, turns, steps, events and calls, frozen.
+"""Engagements, turns, steps, waits and events as readers get them back, one inside the other.
 
-Field names are the columns of the ledger's views. Two rules hold everywhere: what is unknown is
-None, never zero, and every time is a naive ``datetime`` in UTC. This module reads and computes
-nothing.
+What is unknown is None, never zero. Nothing is read or computed here.
 """
 
 from __future__ import annotations
@@ -10,19 +8,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import JsonValue
+
+from spanflow.model.calls import LlmCall, Repeated, TokenUsage, ToolCall
+from spanflow.model.frozen import Frozen
 
 __all__ = [
-    "Change",
     "Engagement",
     "EngagementStatus",
     "Event",
-    "LlmCall",
-    "Repeated",
     "Step",
     "StepStatus",
-    "TokenUsage",
-    "ToolCall",
     "Turn",
     "TurnOutcome",
     "Wait",
@@ -39,108 +35,7 @@ TurnOutcome: TypeAlias = Literal[
 ]
 
 
-class _Frozen(BaseModel):
-    """A value that cannot change; columns it does not know are left out."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
-
-
-class TokenUsage(_Frozen):
-    """Tokens of one call, or the sum over many; what nobody reported is None."""
-
-    input_tokens: int | None = None
-    """Tokens sent to the model, the cached ones included."""
-    output_tokens: int | None = None
-    """Tokens the model wrote, its reasoning included."""
-    cache_read_tokens: int | None = None
-    """The part of the input tokens that came out of the provider's cache."""
-    cache_write_tokens: int | None = None
-    """The part of the input tokens that was written into the provider's cache."""
-    reasoning_tokens: int | None = None
-    """The part of the output tokens spent on reasoning."""
-    total_tokens: int | None = None
-    """Input and output tokens together, or the total the provider gave."""
-    cost_usd: float | None = None
-    """Price in US dollars of what could be priced."""
-
-
-class LlmCall(_Frozen):
-    """One call of a chat or embeddings model."""
-
-    engagement_id: str | None = None
-    """The engagement it belongs to; None for a call outside any."""
-    turn_id: str | None = None
-    """The turn it ran in: 16 hex digits."""
-    step_id: str | None = None
-    """The step it ran in: 16 hex digits; None where no step was open."""
-    step_name: str | None = None
-    """That step's name."""
-    operation: str | None = None
-    """What was asked for: ``chat``, ``text_completion``, ``generate_content`` or ``embeddings``."""
-    provider: str | None = None
-    """Who served it, like ``openai``."""
-    model: str | None = None
-    """The model that answered, else the one asked."""
-    usage: TokenUsage = TokenUsage()
-    """Its tokens and price."""
-    counted: bool = True
-    """Whether it is part of the sums."""
-    not_counted_because: str | None = None
-    """Why it is not: another instrumentor saw the same call, or it ran inside another call."""
-    repeats: str | None = None
-    """Whether it repeats an earlier call: ``replay``, ``retry`` or ``fork``; None where not."""
-    status: str | None = None
-    """``ok`` or ``error``."""
-    started_at: datetime | None = None
-    """When it began (UTC)."""
-    duration_ms: float | None = None
-    """How long it took, in milliseconds."""
-    time_to_first_token_ms: float | None = None
-    """Milliseconds until the first piece of a streamed answer."""
-    caller: str | None = None
-    """Who made a call outside any engagement."""
-    trace_id: str | None = None
-    """Its trace: 32 hex digits."""
-    span_id: str | None = None
-    """Its span: 16 hex digits."""
-
-
-class ToolCall(_Frozen):
-    """One call of a tool."""
-
-    engagement_id: str | None = None
-    """The engagement it belongs to."""
-    turn_id: str | None = None
-    """The turn it ran in: 16 hex digits."""
-    step_id: str | None = None
-    """The step it ran in: 16 hex digits; None where no step was open."""
-    step_name: str | None = None
-    """That step's name."""
-    name: str | None = None
-    """The tool's name."""
-    call_id: str | None = None
-    """The id the model gave to the call."""
-    arguments: JsonValue = None
-    """What the tool was given; None unless message content is captured."""
-    result: JsonValue = None
-    """What the tool answered; None unless message content is captured."""
-    repeats: str | None = None
-    """Whether it repeats an earlier call: ``replay``, ``retry`` or ``fork``; None where not."""
-    status: str | None = None
-    """``ok`` or ``error``."""
-    error_type: str | None = None
-    """The class of the error that ended it."""
-    started_at: datetime | None = None
-    """When it began (UTC)."""
-    duration_ms: float | None = None
-    """How long it took, in milliseconds."""
-    trace_id: str | None = None
-    """Its trace: 32 hex digits."""
-    span_id: str | None = None
-    """Its span: 16 hex digits."""
-
-
-class Event(_Frozen):
+class Event(Frozen):
     """Something that happened in a step or a turn and took no time of its own."""
 
     engagement_id: str | None = None
@@ -159,24 +54,7 @@ class Event(_Frozen):
     """What came with it."""
 
 
-class Repeated(_Frozen):
-    """What was spent on calls that repeat earlier ones; zero where there were none."""
-
-    replayed_tokens: int | None = None
-    """Tokens of calls made again because a node was resumed from its beginning."""
-    retried_tokens: int | None = None
-    """Tokens of calls in later attempts, or after a failure or a crash."""
-    forked_tokens: int | None = None
-    """Tokens of calls in turns that left from an earlier checkpoint."""
-    replayed_cost_usd: float | None = None
-    """Price in US dollars of the replayed calls."""
-    retried_cost_usd: float | None = None
-    """Price in US dollars of the retried calls."""
-    forked_cost_usd: float | None = None
-    """Price in US dollars of the calls in forks."""
-
-
-class Wait(_Frozen):
+class Wait(Frozen):
     """The time an agent waited for a person: one question, from the turn that asked it first."""
 
     interrupt_id: str | None = None
@@ -203,7 +81,7 @@ class Wait(_Frozen):
     """Whether it is still waiting."""
 
 
-class Step(_Frozen):
+class Step(Frozen):
     """One execution of one node, all its attempts together."""
 
     engagement_id: str | None = None
@@ -275,7 +153,7 @@ class Step(_Frozen):
     """What happened in it, oldest first."""
 
 
-class Turn(_Frozen):
+class Turn(Frozen):
     """One run of the agent: from the user's input until it ends, pauses or fails."""
 
     engagement_id: str | None = None
@@ -339,7 +217,7 @@ class Turn(_Frozen):
     """What happened outside any step, oldest first."""
 
 
-class Engagement(_Frozen):
+class Engagement(Frozen):
     """One whole session between a user and an agent."""
 
     engagement_id: str
@@ -396,38 +274,3 @@ class Engagement(_Frozen):
     """The service it ran in."""
     history: tuple[Turn, ...] = ()
     """Its turns, oldest first; empty where engagements are only listed."""
-
-
-class Change(_Frozen):
-    """Something that began or ended, as a follower of the ledger is told."""
-
-    kind: str
-    """``turn``, ``step``, ``llm_call``, ``tool_call``, ``retrieval``, ``workflow`` or ``span``."""
-    phase: Literal["started", "ended"]
-    """What is known of it now; what ended before anybody looked is told once, as ended."""
-    engagement_id: str | None = None
-    """The engagement it belongs to."""
-    turn_id: str | None = None
-    """The turn it belongs to: 16 hex digits."""
-    step_id: str | None = None
-    """The step it is, or happened in: 16 hex digits."""
-    name: str | None = None
-    """What it is called: the engagement, the node, the model, the tool."""
-    path: str | None = None
-    """A step's names from the top, like ``search/look_up``."""
-    status: str | None = None
-    """How it stands: of a turn its outcome, of a step its status, of a call ``ok`` or ``error``."""
-    at: datetime | None = None
-    """When it began or ended (UTC)."""
-    duration_ms: float | None = None
-    """How long it took, in milliseconds; None while it goes on."""
-    error_type: str | None = None
-    """The class of the error that ended it."""
-    usage: TokenUsage = TokenUsage()
-    """Tokens and price: a call's own, of steps and turns the sums of what is known so far."""
-    trace_id: str | None = None
-    """Its trace: 32 hex digits."""
-    span_id: str | None = None
-    """Its span: 16 hex digits."""
-    revision: int = 0
-    """The ledger's revision that brought it; grows, and one revision brings many changes."""
