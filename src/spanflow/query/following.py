@@ -9,8 +9,6 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
@@ -22,6 +20,7 @@ from spanflow.ledger.places import Places
 from spanflow.ledger.publish import publish
 from spanflow.model import Change, TokenUsage
 from spanflow.query.opening import Opened, in_one_line
+from spanflow.query.statement import statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,7 +151,9 @@ class Follower:
 
     def _page(self, opened: Opened, where: str, **given: object) -> list[dict[str, Any]]:
         given |= {"engagement_id": self.engagement_id, "most": _PAGE_ROWS}
-        return _rows(opened.connection, _text().format(where=where, order=_IN_ORDER), given)
+        return _rows(
+            opened.connection, statement("changes").format(where=where, order=_IN_ORDER), given
+        )
 
     def _tell(self, rows: list[dict[str, Any]], *, moving: bool = True) -> Iterator[Change]:
         for row in rows:
@@ -183,7 +184,9 @@ def latest_changes(
         most: How many at most.
         engagement_id: Of this engagement alone; None for all.
     """
-    query = _text().format(where="true", order="told_ns DESC, r.trace_id DESC, r.span_id DESC")
+    query = statement("changes").format(
+        where="true", order="told_ns DESC, r.trace_id DESC, r.span_id DESC"
+    )
     rows = _rows(connection, query, {"engagement_id": engagement_id, "most": most})
     return [_change(row) for row in reversed(rows)]
 
@@ -229,10 +232,3 @@ def _rows(
     cursor = connection.execute(query, params)
     names = [str(column[0]) for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
-@cache
-def _text() -> str:
-    return (
-        resources.files("spanflow.query").joinpath("sql", "changes.sql").read_text(encoding="utf-8")
-    )

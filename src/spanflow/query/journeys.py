@@ -6,13 +6,8 @@ journals.
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from functools import cache
-from importlib import resources
-from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Self
 
 import duckdb
 
@@ -20,46 +15,26 @@ from spanflow import settings
 from spanflow.errors import LedgerError, LedgerNotFoundError
 from spanflow.ledger import retention
 from spanflow.ledger.publish import refresh
-from spanflow.model import (
-    Change,
-    Engagement,
-    Event,
-    LlmCall,
-    Repeated,
-    Step,
-    TokenUsage,
-    ToolCall,
-    Turn,
-    Wait,
-)
+from spanflow.model import Change, Engagement
 from spanflow.query import proof
 from spanflow.query.conditions import Condition, matches
 from spanflow.query.engine import DuckDBEngine, Result
 from spanflow.query.following import Follower, latest_changes
 from spanflow.query.opening import Opened, in_one_line
 from spanflow.query.questions import Questions
+from spanflow.query.statement import statement
+from spanflow.query.whole import history_of, model_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
     from types import TracebackType
 
-    from pydantic import BaseModel
-
     from spanflow.ledger.digest import Verdict
     from spanflow.ledger.retention import Erased
 
-    Row = dict[str, Any]
-
 __all__ = ["Ledger", "Result", "connect"]
 
-_M = TypeVar("_M", bound="BaseModel")
-_T = TypeVar("_T")
-# Things by the turn and the step they happened in.
-_Placed: TypeAlias = "dict[tuple[str | None, str | None], tuple[_T, ...]]"
-# One engagement, and between which times its rows lie.
-_Part: TypeAlias = "dict[str, Any]"
-_JSON_COLUMNS = frozenset({"metadata", "payload", "tools_available", "arguments", "result"})
 _CANDIDATES_SHOWN = 5
 
 
@@ -165,13 +140,13 @@ class Ledger(Questions):
         if status is not None:
             conditions.append("status = ?")
             params.append(status)
-        query = _text("engagements.sql").format(where=" AND ".join(conditions) or "true")
+        query = statement("engagements").format(where=" AND ".join(conditions) or "true")
         # The narrow columns decide which, so that the wide ones of all others are never read.
         found = [row[0] for row in self.sql(query, [*params, limit]).rows]
         asked = ", ".join("?" * len(found)) or "NULL"
         rows = self.sql(f"FROM engagements WHERE engagement_id IN ({asked})", found)
         whole = {row["engagement_id"]: row for row in rows}
-        return [_model(Engagement, whole[one]) for one in found]
+        return [model_of(Engagement, whole[one]) for one in found]
 
     def engagement(self, engagement_id: str) -> Engagement:
         """Return one engagement with all its turns, steps, calls and events.
@@ -186,7 +161,7 @@ class Ledger(Questions):
         row = next(iter(self.sql(asked, [engagement_id])), None)
         if row is None:
             row = next(iter(self.sql(asked, [self.resolve(engagement_id)])))
-        return _model(Engagement, row, history=self._turns(row["engagement_id"]))
+        return model_of(Engagement, row, history=history_of(self.sql, row["engagement_id"]))
 
     def follow(
         self,
@@ -279,7 +254,7 @@ class Ledger(Questions):
         found = [
             str(row[0])
             for row in self.sql(
-                _text("resolve.sql"), {"part": part, "most": _CANDIDATES_SHOWN + 1}
+                statement("resolve"), {"part": part, "most": _CANDIDATES_SHOWN + 1}
             ).rows
         ]
         if part in found:
@@ -294,81 +269,6 @@ class Ledger(Questions):
         message = f"{part!r} could be any of {some}{more}. Give more of the id."
         raise LedgerError(message)
 
-    def _turns(self, engagement_id: str) -> tuple[Turn, ...]:
-        meant = {"engagement_id": engagement_id}
-        # Rows are found by time: without bounds each question would read the whole ledger.
-        (bounds,) = self.sql(_text("bounds.sql"), meant)
-        part = {**meant, **bounds}
-        calls = self._calls(part)
-        events = self._by_place(Event, "events.sql", part)
-        waits = self._by_place(Wait, "waits.sql", part)
-        steps = self._steps(part, calls, events, waits)
-        return tuple(
-            _model(
-                Turn,
-                row,
-                steps=steps.get(row["turn_id"], ()),
-                # No step waits at a breakpoint.
-                waits=waits.get((row["turn_id"], None), ()),
-                calls=calls.get((row["turn_id"], None), ()),
-                events=events.get((row["turn_id"], None), ()),
-            )
-            for row in self.sql(_text("turns.sql"), meant)
-        )
-
-    def _steps(
-        self,
-        part: _Part,
-        calls: _Placed[LlmCall | ToolCall],
-        events: _Placed[Event],
-        waits: _Placed[Wait],
-    ) -> dict[str, tuple[Step, ...]]:
-        """Return the top steps of each turn, the others inside them."""
-        rows = self._rows("steps.sql", part)
-        known = {row["step_id"] for row in rows}
-        inside: defaultdict[tuple[str, str | None], list[Row]] = defaultdict(list)
-        for row in rows:
-            parent = row["parent_step_id"]
-            inside[row["turn_id"], parent if parent in known else None].append(row)
-
-        def grow(turn_id: str, parent: str | None) -> tuple[Step, ...]:
-            return tuple(
-                _model(
-                    Step,
-                    row,
-                    waits=waits.get((turn_id, row["step_id"]), ()),
-                    steps=grow(turn_id, row["step_id"]),
-                    calls=calls.get((turn_id, row["step_id"]), ()),
-                    events=events.get((turn_id, row["step_id"]), ()),
-                )
-                for row in inside.pop((turn_id, parent), ())
-            )
-
-        turns = {turn: grow(turn, None) for turn in dict.fromkeys(row["turn_id"] for row in rows)}
-        # A malformed record may name a parent in another turn, or one inside itself: such steps are
-        # shown at the top.
-        for turn_id, parent in list(inside):
-            turns[turn_id] = (*turns[turn_id], *grow(turn_id, parent))
-        return turns
-
-    def _calls(self, part: _Part) -> _Placed[LlmCall | ToolCall]:
-        placed: _Placed[LlmCall | ToolCall] = {**self._by_place(LlmCall, "llm_calls.sql", part)}
-        for place, tools in self._by_place(ToolCall, "tool_calls.sql", part).items():
-            together = (*placed.get(place, ()), *tools)
-            timed = [call for call in together if call.started_at is not None]
-            rest = [call for call in together if call.started_at is None]
-            placed[place] = (*sorted(timed, key=attrgetter("started_at")), *rest)
-        return placed
-
-    def _by_place(self, model: type[_M], file: str, part: _Part) -> _Placed[_M]:
-        placed: defaultdict[tuple[str | None, str | None], list[_M]] = defaultdict(list)
-        for row in self._rows(file, part):
-            placed[row["turn_id"], row["step_id"]].append(_model(model, row))
-        return {place: tuple(found) for place, found in placed.items()}
-
-    def _rows(self, file: str, part: _Part) -> list[Row]:
-        return list(self.sql(_text(file), part))
-
 
 def _from_environment() -> Path:
     path = settings.load().ledger
@@ -376,29 +276,3 @@ def _from_environment() -> Path:
         message = "No ledger was named. Give its path, or set SPANFLOW_LEDGER to it."
         raise LedgerNotFoundError(message)
     return path
-
-
-def _model(model: type[_M], row: Row, **more: object) -> _M:
-    """Make a model of a row; columns that are null take the model's default."""
-    values = {name: _read(name, value) for name, value in row.items() if value is not None}
-    for name, part in (("usage", TokenUsage), ("repeated", Repeated)):
-        if name in model.model_fields:
-            values[name] = {one: values.get(one) for one in part.model_fields}
-    # A wrong value of a stranger's must not hide a whole engagement: it was judged when it was
-    # ingested.
-    return model.model_validate({**values, **more})
-
-
-def _read(name: str, value: object) -> object:
-    if name not in _JSON_COLUMNS or not isinstance(value, str):
-        return value
-    try:
-        read = cast("object", json.loads(value))
-    except ValueError:
-        return value
-    return read
-
-
-@cache
-def _text(file: str) -> str:
-    return resources.files("spanflow.query").joinpath("sql", file).read_text(encoding="utf-8")
