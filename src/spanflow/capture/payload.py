@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spanflow.capture.redact import Redactor
 
 __all__ = [
+    "WHOLE_BYTES",
     "Payload",
     "clean",
     "clean_path",
@@ -31,6 +32,8 @@ __all__ = [
     "tail_of",
 ]
 
+WHOLE_BYTES = 2_048
+"""The longest string attribute that every back end keeps whole (Tempo cuts there)."""
 _NAME_LENGTH = 512
 
 

@@ -1,6 +1,7 @@
-"""A turn: the root frame of one run of the agent; its goals, outcome, and what is written of it.
+"""A turn: the root frame of one run of the agent; what happens in it, its goals, its outcome.
 
-This module knows OpenTelemetry and no framework; what happens in the graph it is told.
+This module knows OpenTelemetry and no framework; what happens in the graph it is told. What its
+span and record say as it begins and ends is put into words by ``turn_start`` and ``turn_end``.
 """
 
 from __future__ import annotations
@@ -10,25 +11,27 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import Link, Status, StatusCode
+from opentelemetry.trace import Status, StatusCode
 
 from spanflow import semconv
-from spanflow.capture import carried
 from spanflow.capture import scope as scopes
 from spanflow.capture.events import LONGEST_STATUS, Event, Events, error_event, told_by
 from spanflow.capture.frame import Frame
 from spanflow.capture.order import Order
-from spanflow.capture.payload import fitted
 from spanflow.capture.runtime import span_ids
+from spanflow.capture.turn_end import end_attributes, wait_attributes
+from spanflow.capture.turn_start import (
+    identity_record,
+    links_record,
+    origin_record,
+    start_attributes,
+    surroundings,
+)
 from spanflow.capture.usage import CallLog, usage_attributes
 from spanflow.spending import Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from opentelemetry.context import Context
     from opentelemetry.util.types import AttributeValue
 
     from spanflow.capture.identity import GraphShape, Identity
@@ -36,10 +39,6 @@ if TYPE_CHECKING:
     from spanflow.capture.step import Step
 
 __all__ = ["Turn"]
-
-_WHOLE_BYTES = 2_048
-"""The longest string attribute that every back end keeps whole (Tempo cuts there)."""
-_MOST_IDS = 128
 
 
 class Turn(Frame):
@@ -104,7 +103,7 @@ class Turn(Frame):
         self.holding: set[str | None] = set()  # the threads whose graphs wait for somebody here
         self.last_started: str | None = None
         self.successor: Turn | None = None  # that goes on in the same block after a pause
-        context, links = _surroundings(identity)
+        context, links = surroundings(identity)
         self.identity_attributes: dict[str, AttributeValue] = {
             semconv.ENGAGEMENT_ID: identity.engagement_id
         }
@@ -132,53 +131,20 @@ class Turn(Frame):
             "span_id": self.span_id,
             "parent_span_id": f"{parent.span_id:016x}" if parent.is_valid else None,
             "name": identity.name or None,
-            "turn_kind": identity.kind,
             "graph_version": shape.version,
-            "on_thread": identity.on_thread,
-            "conversation_id": identity.conversation_id,
-            "user_id": identity.user_id,
-            "session_id": identity.session_id,
-            "metadata": identity.metadata or None,
             "service_name": runtime.service_name,
             "started_ns": self.started_ns,
-            "answers": identity.answers or None,
-            "resolution": identity.resolution,
-            "origin_turn_id": _origin_turn(identity),
-            "origin_superstep": identity.origin.superstep if identity.origin else None,
-            "links": [
-                {
-                    "trace_id": f"{link.context.trace_id:032x}",
-                    "span_id": f"{link.context.span_id:016x}",
-                    "kind": (link.attributes or {}).get(semconv.LINK_KIND),
-                }
-                for link in links
-            ],
+            **identity_record(identity),
+            **origin_record(identity),
+            "links": links_record(links),
         }
         scopes.turns[self.span_id] = self
         self.know(shape)
         runtime.record({**self.base, "phase": "start", "goals": self.goals or None})
 
     def _start_attributes(self) -> dict[str, AttributeValue]:
-        who = self.identity
-        attributes: dict[str, AttributeValue | None] = {
-            **self.identity_attributes,
-            semconv.GEN_AI_OPERATION_NAME: semconv.OPERATION_INVOKE_WORKFLOW,
-            semconv.GEN_AI_WORKFLOW_NAME: self.shape.name or None,
-            semconv.GEN_AI_CONVERSATION_ID: who.conversation_id,
-            semconv.USER_ID: who.user_id,
-            semconv.SESSION_ID: who.session_id,
-            semconv.ENGAGEMENT_NAME: who.name or None,
-            semconv.ENGAGEMENT_METADATA: _whole_json(who.metadata),
-            semconv.TURN_KIND: who.kind,
-            semconv.TURN_ON_THREAD: who.on_thread,
-            semconv.TURN_GOALS: self.goals or None,
-            semconv.GRAPH_VERSION: self.shape.version,
-            semconv.TURN_ANSWERS: who.answers or None,
-            semconv.TURN_RESOLUTION: who.resolution,
-            semconv.TURN_ORIGIN_ID: _origin_turn(who),
-            semconv.TURN_ORIGIN_SUPERSTEP: who.origin.superstep if who.origin else None,
-        }
-        return {key: value for key, value in attributes.items() if value is not None}
+        own = start_attributes(self.identity, self.shape, self.goals)
+        return {**self.identity_attributes, **own}
 
     def goal_at(self, path: str) -> str | None:
         """Return the goal that a step at `path` reaches, if it is one."""
@@ -263,16 +229,7 @@ class Turn(Frame):
         """Say anew whose turn this is: on its span at once, and in its record as it ends."""
         self.identity = who
         self.on_thread = who.on_thread
-        self.base |= {
-            "on_thread": who.on_thread,
-            "conversation_id": who.conversation_id,
-            "user_id": who.user_id,
-            "session_id": who.session_id,
-            "metadata": who.metadata or None,
-            "turn_kind": who.kind,
-            "answers": who.answers or None,
-            "resolution": who.resolution,
-        }
+        self.base |= identity_record(who)
         self.span.set_attributes(self._start_attributes())
 
     def note_start(self, step: Step) -> None:
@@ -370,7 +327,7 @@ class Turn(Frame):
             self.span.set_status(Status(StatusCode.ERROR, text[:LONGEST_STATUS]))
         # That there were none is told too: a call that comes late is then known to be missing here.
         spent = usage_attributes(self.totals) or {semconv.USAGE_LLM_CALLS: 0}
-        waits = self._wait_attributes()
+        waits = wait_attributes(list(self.waits.values()))
         self.span.set_attributes(self._end_attributes(outcome) | spent | waits)
         if getattr(self.span, "dropped_attributes", 0):
             self._say_again(outcome)
@@ -398,85 +355,6 @@ class Turn(Frame):
         self.span.set_attributes({**named, **self.identity_attributes})
 
     def _end_attributes(self, outcome: str) -> dict[str, AttributeValue]:
-        status, dropped_at = self._preview(outcome)
-        attributes: dict[str, AttributeValue] = {
-            semconv.TURN_OUTCOME: outcome,
-            semconv.ENGAGEMENT_STATUS: status,
-        }
-        if self.goals:
-            attributes[semconv.TURN_GOALS] = self.goals
-            attributes[semconv.TURN_GOALS_REACHED] = self.goals_reached
-        if dropped_at is not None:
-            attributes[semconv.TURN_DROPPED_AT] = dropped_at
-        return attributes
-
-    def _wait_attributes(self) -> dict[str, AttributeValue]:
-        """Return the ids of what is asked, and the questions where content is captured."""
-        waits = list(self.waits.values())
-        if not waits:
-            return {}
-        attributes: dict[str, AttributeValue] = {
-            semconv.TURN_INTERRUPT_IDS: [wait["id"] for wait in waits[:_MOST_IDS]]
-        }
-        if "payload" in waits[0]:
-            asked = [{"id": wait["id"], "payload": wait["payload"]} for wait in waits]
-            text = fitted(asked, _WHOLE_BYTES)
-            if not text.truncated:
-                attributes[semconv.TURN_INTERRUPTS] = text.text
-        return attributes
-
-    def _preview(self, outcome: str) -> tuple[str, str | None]:
-        """Return the engagement's status and drop-off as far as this turn alone can tell.
-
-        SQL, which sees all turns, tells the rest.
-        """
         where = self.failed[1] if self.failed else self.waiting or self.last_started
-        if self.goals_reached:
-            return "completed", None
-        if outcome == "paused":
-            return "paused", None
-        if outcome == "failed":
-            return "failed", where
-        if self.goals or outcome in ("cancelled", "left"):
-            return ("active", None) if self.identity.on_thread else ("abandoned", where)
-        return "completed", None
-
-
-def _surroundings(who: Identity) -> tuple[Context, list[Link]]:
-    """Return the context a turn starts in, and its links.
-
-    A turn started inside the user's span is its child. One started by a task or thread that
-    outlived an earlier turn of ours stands alone, and is linked to what started it; that of
-    somebody else's agent is linked as well, and its child.
-    """
-    context = carried.without(otel_context.get_current())
-    links: list[Link] = []
-    if who.previous is not None:
-        links.append(Link(who.previous, {semconv.LINK_KIND: semconv.LINK_PREVIOUS_TURN}))
-    if who.left_from is not None:
-        links.append(Link(who.left_from, {semconv.LINK_KIND: semconv.LINK_LEFT_FROM}))
-    if who.started_by is not None:
-        links.append(Link(who.started_by, {semconv.LINK_KIND: semconv.LINK_STARTED_BY}))
-        return context, links
-    scope = scopes.current.get() or scopes.handed_on()
-    if scope is not None and scope.turn is not None and scope.turn.ended:
-        around = trace.get_current_span(context).get_span_context()
-        if around.is_valid and f"{around.trace_id:032x}" == scope.turn.trace_id:
-            links.append(Link(around, {semconv.LINK_KIND: semconv.LINK_STARTED_BY}))
-            context = trace.set_span_in_context(trace.INVALID_SPAN, context)
-    return context, links
-
-
-def _origin_turn(who: Identity) -> str | None:
-    turn = who.origin.turn if who.origin is not None else None
-    return f"{turn.span_id:016x}" if turn is not None else None
-
-
-def _whole_json(metadata: Mapping[str, Any]) -> str | None:
-    """Return `metadata` as JSON if it is short enough for every back end to keep it whole."""
-    if not metadata:
-        return None
-    import orjson  # noqa: PLC0415 - only turns that carry metadata pay for it
-
-    text = orjson.dumps(metadata).decode()
-    return text if len(text.encode()) <= _WHOLE_BYTES else None
+        on_thread = self.identity.on_thread
+        return end_attributes(outcome, self.goals, self.goals_reached, where, on_thread=on_thread)
