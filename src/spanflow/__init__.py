@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from spanflow.instrument.plain.agents import agent
     from spanflow.instrument.plain.calls import llm_call, record_llm_usage, tool_call
     from spanflow.instrument.plain.carrying import carry
-    from spanflow.instrument.plain.engagements import engagement, pause, resume
+    from spanflow.instrument.plain.engagements import engagement, resume
     from spanflow.instrument.plain.functions import llm, retrieval, tool, trace
     from spanflow.instrument.plain.marks import error, gave_up, goal, log
+    from spanflow.instrument.plain.pauses import pause
     from spanflow.instrument.plain.steps import step
     from spanflow.query.journeys import Ledger, connect
     from spanflow.setup import configure, flush, shutdown, uninstrument
@@ -87,7 +88,7 @@ _HOMES = {
     "llm": "spanflow.instrument.plain.functions",
     "llm_call": "spanflow.instrument.plain.calls",
     "log": "spanflow.instrument.plain.marks",
-    "pause": "spanflow.instrument.plain.engagements",
+    "pause": "spanflow.instrument.plain.pauses",
     "record_llm_usage": "spanflow.instrument.plain.calls",
     "resume": "spanflow.instrument.plain.engagements",
     "retrieval": "spanflow.instrument.plain.functions",

@@ -29,7 +29,7 @@ from spanflow.capture.turn import Turn
 from spanflow.guard import report
 from spanflow.instrument import metadata as said
 from spanflow.instrument import remembered, threads
-from spanflow.instrument.plain.engagements import passed_on
+from spanflow.instrument.plain.turns import passed_on
 from spanflow.instrument.topology import shape_of
 
 if TYPE_CHECKING:
