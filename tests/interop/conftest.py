@@ -105,6 +105,20 @@ def run_beside(tmp_path_factory):
         each.close()
 
 
+def pytest_generate_tests(metafunc):
+    """Run what asks for an outcome beside each of those that its module names."""
+    besides = getattr(metafunc.module, "BESIDE", ())
+    if besides and "outcome" in metafunc.fixturenames:
+        named = [beside.name for beside in besides]
+        metafunc.parametrize("outcome", besides, ids=named, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def outcome(request, run_beside):
+    """Who stands beside us, the app's own books, and the ledger."""
+    return request.param, *run_beside(request.param)
+
+
 def note(beside, programs, ledger):
     """Write down what was seen."""
     names = [re.split(r"[\[<>=]", package)[0] for package in beside.packages]

@@ -7,6 +7,7 @@ from collections import defaultdict
 import pytest
 from instrumentors import GRAPH
 
+BESIDE = GRAPH
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]
 
 TOKENS = (
@@ -16,12 +17,6 @@ TOKENS = (
     "cache_read_tokens",
     "reasoning_tokens",
 )
-
-
-@pytest.fixture(scope="module", params=GRAPH, ids=lambda beside: beside.name)
-def outcome(request, run_beside):
-    """Who stands beside us, the app's own books, and the ledger."""
-    return request.param, *run_beside(request.param)
 
 
 def test_the_others_were_there(outcome):

@@ -5,13 +5,8 @@ from __future__ import annotations
 import pytest
 from instrumentors import PROVIDER
 
+BESIDE = PROVIDER
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]
-
-
-@pytest.fixture(scope="module", params=PROVIDER, ids=lambda beside: beside.name)
-def outcome(request, run_beside):
-    """Who stands beside us, the provider's own books, and the ledger."""
-    return request.param, *run_beside(request.param)
 
 
 def test_everybody_expected_reported_calls(outcome):

@@ -127,15 +127,12 @@ class AdoptedStep(Step):
             self.parked = True
         if is_open:
             self.end()
-        else:
-            self._write()  # its turn ended before it did, and had taken it for cancelled
+        else:  # its turn ended before it did, and had taken it for cancelled
+            self.base |= {"ended_ns": self.ended_ns, "status": self.status}
+            self._write()
 
     def _write(self) -> None:
         fields: dict[str, Any] = {
-            "phase": "end",
-            "ended_ns": self.ended_ns,
-            "status": self.status,
-            "attempts": self.attempts,
             # None at all is told too: another feed would fill in what came up from inside.
             "events": self._told_events(),
         }

@@ -301,6 +301,12 @@ class Step:
                     turn.calls.place(self.span_id, tuple(step.span_id for step in around))
                 inside = (step.totals for step in around)
                 self._calls.settle(turn.calls, self.totals, turn.totals, *inside)
+            self.base |= {
+                "phase": "end",
+                "ended_ns": self.ended_ns,
+                "status": self.status,
+                "attempts": self.attempts,
+            }
         self._write()
 
     def _whereabouts(self) -> dict[str, AttributeValue]:
@@ -323,12 +329,7 @@ class Step:
         return found
 
     def _write(self) -> None:
-        fields: dict[str, Any] = {
-            "phase": "end",
-            "ended_ns": self.ended_ns,
-            "status": self.status,
-            "attempts": self.attempts,
-        }
+        fields: dict[str, Any] = {}
         if self._events is not None:
             fields["events"] = self._events.as_records()
         attributes: dict[str, AttributeValue] = {

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
+from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import spanflow
+from spanflow.capture import agents
+from spanflow.capture import scope as scopes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from conftest import Flow
 
 
@@ -24,3 +30,15 @@ def sampled(request: pytest.FixtureRequest, flow: Flow, monkeypatch: pytest.Monk
         spanflow.uninstrument()
         spanflow.configure(ledger=flow.ledger, ingest="off")
     return request.param
+
+
+@pytest.fixture
+def nothing_leaks(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """After the test nothing of ours stands where it ran."""
+    before = otel_context.get_current()
+    with caplog.at_level(logging.DEBUG, logger="opentelemetry"):
+        yield
+    assert "Failed to detach" not in caplog.text
+    assert scopes.current.get() is None
+    assert agents.current.get() is None
+    assert otel_context.get_current() == before

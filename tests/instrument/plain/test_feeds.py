@@ -11,8 +11,8 @@ from feeds import captured, exported, filed, rows
 from graphs import State, chain, llm
 
 import spanflow
-from spanflow.instrument.plain.agents import TraceBlock
 from spanflow.instrument.plain.call_blocks import RetrievalBlock
+from spanflow.instrument.plain.traces import TraceBlock
 
 if TYPE_CHECKING:
     from pathlib import Path

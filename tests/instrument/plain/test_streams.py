@@ -4,51 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opentelemetry import context as otel_context
 from opentelemetry import trace
+from thrown import Mine, standing
 
 import spanflow
 from spanflow import semconv
-from spanflow.capture import agents
-from spanflow.capture import scope as scopes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from conftest import Flow
 
 
-@pytest.fixture(autouse=True)
-def _nothing_leaks(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    before = otel_context.get_current()
-    with caplog.at_level(logging.DEBUG, logger="opentelemetry"):
-        yield
-    assert "Failed to detach" not in caplog.text
-    assert scopes.current.get() is None
-    assert agents.current.get() is None
-    assert otel_context.get_current() == before
-
-
-def standing() -> Any:
-    """What stands here: the scope, the agent and the span."""
-    return scopes.current.get(), agents.around(), trace.get_current_span()
-
-
-def statuses(flow: Flow) -> list[str]:
-    return [status for _, status in flow.steps()]
+pytestmark = pytest.mark.usefixtures("nothing_leaks")
 
 
 # -- as the bare one -------------------------------------------------------------------------------
-
-
-class Mine(Exception):  # noqa: N818 - thrown in
-    """What a test throws in."""
 
 
 PLANS = st.lists(

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
-from spanflow.instrument.plain.block import Block
 from spanflow.instrument.plain.steps import OwnBlock
+from spanflow.instrument.plain.traces import SpanBlock
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from spanflow.capture.inside import Inside
     from spanflow.capture.runtime import Runtime
     from spanflow.instrument.plain.spans import OpenSpan
     from spanflow.instrument.plain.wrapping import FunctionT
 
-__all__ = ["AgentBlock", "TraceBlock", "agent"]
+__all__ = ["AgentBlock", "agent"]
 
 
-class AgentBlock(OwnBlock):
+class AgentBlock(SpanBlock, OwnBlock):
     """An agent at work, as a ``with`` block.
 
     Attributes:
@@ -75,55 +73,6 @@ class AgentBlock(OwnBlock):
         agent = agents.Agent(name, scope.step.span_id if scope.step is not None else None)
         context = trace.set_span_in_context(self._span.span, agents.within(agent, around))
         return Inside(scope, context, agent)
-
-    def _close(self, error: BaseException | None) -> None:
-        span, self._span = self._span, None
-        if span is not None:
-            span.end(error)
-
-    def _tell(self, attributes: Mapping[str, Any]) -> None:
-        if self._span is not None:
-            self._span.tell(attributes)
-
-
-class TraceBlock(Block):
-    """A piece of code that is a span and nothing more, as a ``with`` block."""
-
-    __slots__ = ("_name", "_span")
-
-    site = "api.trace"
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._name = name
-        self._span: OpenSpan | None = None
-
-    def _open(self, runtime: Runtime) -> Inside | None:
-        from opentelemetry import context as otel_context
-        from opentelemetry import trace
-
-        from spanflow.capture import scope as scopes
-        from spanflow.capture.inside import Inside
-        from spanflow.capture.payload import clean
-        from spanflow.instrument.plain.spans import OpenSpan
-
-        current = scopes.current.get()
-        if current is scopes.OFF:
-            return None
-        scope = scopes.standing()
-        around = scopes.context_in(scope) if scope is not None else otel_context.get_current()
-        self._span = OpenSpan(runtime, scope, around, clean(self._name), {}, {})
-        context = trace.set_span_in_context(self._span.span, around)
-        return Inside(scope or current, context)
-
-    def _close(self, error: BaseException | None) -> None:
-        span, self._span = self._span, None
-        if span is not None:
-            span.end(error)
-
-    def _tell(self, attributes: Mapping[str, Any]) -> None:
-        if self._span is not None:
-            self._span.tell(attributes)
 
 
 @overload

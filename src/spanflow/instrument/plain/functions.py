@@ -236,7 +236,7 @@ def trace(name: Any, /) -> Any:
         >>> parse("two tickets")
         ['two', 'tickets']
     """
-    from spanflow.instrument.plain.agents import TraceBlock
+    from spanflow.instrument.plain.traces import TraceBlock
 
     return _decorated(name, TraceBlock)
 
