@@ -16,8 +16,9 @@ from spanflow.instrument.plain.wrapping import name_of, wrapped
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from spanflow.instrument.plain.block import Standing
     from spanflow.instrument.plain.replies import Replies
-    from spanflow.instrument.plain.wrapping import Around, FunctionT
+    from spanflow.instrument.plain.wrapping import FunctionT
 
 __all__ = ["Decorator", "llm", "retrieval", "tool", "trace"]
 
@@ -241,7 +242,7 @@ def trace(name: Any, /) -> Any:
     return _decorated(name, TraceBlock)
 
 
-def _decorated(name: Any, make: Callable[[str], Around]) -> Any:
+def _decorated(name: Any, make: Callable[[str], Standing]) -> Any:
     """Return the decorated function, or the decorator that a name asks for."""
     if isinstance(name, str):
 

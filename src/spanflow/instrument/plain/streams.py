@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
-    from spanflow.instrument.plain.wrapping import Around
+    from spanflow.instrument.plain.block import Standing
 
 __all__ = ["Stream"]
 
@@ -29,7 +29,7 @@ class Stream:
 
     __slots__ = ("_block", "_chunks", "_first_ms", "_place", "_started_ns")
 
-    def __init__(self, block: Around | None) -> None:
+    def __init__(self, block: Standing | None) -> None:
         self._block = block
         self._chunks = 0
         self._first_ms: float | None = None

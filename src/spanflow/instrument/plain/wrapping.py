@@ -9,16 +9,17 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from spanflow.instrument.plain import gate
 from spanflow.instrument.plain.streams import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
-__all__ = ["Around", "FunctionT", "is_decorated", "name_of", "wrapped"]
+    from spanflow.instrument.plain.block import Standing
+
+__all__ = ["FunctionT", "is_decorated", "name_of", "wrapped"]
 
 _MARKS = ("__get__", "invoke")
 """What properties and other descriptors have, and LangChain's tools and graphs."""
@@ -29,39 +30,7 @@ FunctionT = TypeVar(
 )
 
 
-class Around(Protocol):
-    """What stands around one call of a function."""
-
-    def begin(self) -> None:
-        """Begin, without being in place."""
-        ...
-
-    def inside(self) -> AbstractContextManager[None]:
-        """Return what puts it in place around some code."""
-        ...
-
-    def end(self, error: BaseException | None = None) -> None:
-        """End, with what was raised."""
-        ...
-
-    def took(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Hear what the function was called with."""
-        ...
-
-    def saw(self, piece: Any) -> None:
-        """Hear a piece of what it streams."""
-        ...
-
-    def gave(self, result: Any) -> None:
-        """Hear what it returned."""
-        ...
-
-    def streamed(self, attributes: Mapping[str, Any]) -> None:
-        """Hear how it streamed."""
-        ...
-
-
-def wrapped(function: FunctionT, make: Callable[[], Around]) -> FunctionT:
+def wrapped(function: FunctionT, make: Callable[[], Standing]) -> FunctionT:
     """Return `function` with what `make` makes around each call; everything else about it stays.
 
     Raises:
@@ -96,7 +65,7 @@ def name_of(function: Any) -> str:
     return str(getattr(function, "__name__", None) or type(function).__name__)
 
 
-def _around(function: Callable[..., Any], make: Callable[[], Around]) -> Any:
+def _around(function: Callable[..., Any], make: Callable[[], Standing]) -> Any:
     """Return a function of the same kind with a block around each call."""
     # An object that can be called is of the kind that its `__call__` is.
     code = function if _has_code(function) else cast("Any", function).__call__
@@ -119,7 +88,7 @@ def _has_code(function: Any) -> bool:
 
 
 def _around_function(
-    function: Callable[..., Any], make: Callable[[], Around]
+    function: Callable[..., Any], make: Callable[[], Standing]
 ) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         if gate.runtime() is None:
@@ -144,7 +113,7 @@ def _around_function(
 
 
 def _around_coroutine(
-    function: Callable[..., Any], make: Callable[[], Around]
+    function: Callable[..., Any], make: Callable[[], Standing]
 ) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
         if gate.runtime() is None:
@@ -163,7 +132,7 @@ def _around_coroutine(
     return call
 
 
-async def _awaited(block: Around, work: Awaitable[Any]) -> Any:
+async def _awaited(block: Standing, work: Awaitable[Any]) -> Any:
     """Return what `work` comes to, with the block around it."""
     try:
         with block.inside():
@@ -177,7 +146,7 @@ async def _awaited(block: Around, work: Awaitable[Any]) -> Any:
 
 
 def _around_generator(
-    function: Callable[..., Any], make: Callable[[], Around]
+    function: Callable[..., Any], make: Callable[[], Standing]
 ) -> Callable[..., Any]:
     def pieces(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         stream = Stream(make() if gate.runtime() is not None else None)
@@ -211,7 +180,7 @@ def _around_generator(
 
 
 def _around_async_generator(
-    function: Callable[..., Any], make: Callable[[], Around]
+    function: Callable[..., Any], make: Callable[[], Standing]
 ) -> Callable[..., Any]:
     async def pieces(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         stream = Stream(make() if gate.runtime() is not None else None)
