@@ -72,6 +72,8 @@ class Identity:
     engagement_id: str
     name: str
     kind: str
+    is_unheard_of: bool = False
+    """Nobody gave the engagement's id: it was made for this turn."""
     on_thread: bool = False
     conversation_id: str | None = None
     user_id: str | None = None

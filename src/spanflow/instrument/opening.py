@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, cast
 
-from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.types import Command
@@ -26,9 +25,10 @@ from spanflow.capture.lineage import Lineage
 from spanflow.capture.payload import identifier
 from spanflow.capture.runtime import new_engagement_id
 from spanflow.capture.turn import Turn
-from spanflow.guard import report
+from spanflow.guard import diagnose, report
 from spanflow.instrument import metadata as said
 from spanflow.instrument import remembered, threads
+from spanflow.instrument.configs import merged, with_handler
 from spanflow.instrument.plain.turns import passed_on
 from spanflow.instrument.topology import shape_of
 
@@ -72,7 +72,7 @@ def prepare(
     nested = scopes.live()
     run = Opening(runtime, graph, value, config, nested)
     if run.enabled:
-        config["callbacks"] = _with_handler(config.get("callbacks"), handler)
+        config["callbacks"] = with_handler(config.get("callbacks"), handler)
     if len(args) > 1:
         run.args, run.kwargs = (args[0], config, *args[2:]), kwargs
     else:
@@ -102,8 +102,8 @@ class Opening:
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
         layers: list[Any] = [var_child_runnable_config.get() or {}, graph.config or {}, config]
-        self._metadata = _merged(layers, "metadata")
-        self._configurable = _merged(layers, "configurable")
+        self._metadata = merged(layers, "metadata")
+        self._configurable = merged(layers, "configurable")
         self._run_name = next((c["run_name"] for c in reversed(layers) if c.get("run_name")), None)
         self.enabled = self._metadata.get("spanflow_enabled", True) is not False
 
@@ -248,6 +248,8 @@ class Opening:
         goes_on = self._answer() is not None or self._value is None
         if thread is not None and where.turn is not None and thread in where.turn.holding:
             where = passed_on(where, goes_on=goes_on)
+        elif thread is not None and self._answer() is not None:
+            _check_known(where)
         self._tell_own_thread(where)
         nested = Nested(self._runtime, shape, where, thread, step_tools=self._teach(where, shape))
         if thread is not None:
@@ -357,6 +359,17 @@ class Opening:
         return ("*",)
 
 
+def _check_known(where: scopes.Scope) -> None:
+    """Say so where a graph is resumed in an engagement that cannot be the one that paused."""
+    if where.turn is not None and where.turn.identity.is_unheard_of:
+        diagnose(
+            "resume.elsewhere",
+            f"a graph is resumed inside {where.turn.identity.name!r}, which began an engagement "
+            "of its own and cannot know the pause: put spanflow.engagement(…, id=…) with the "
+            "conversation's id around it, or take @spanflow.trace",
+        )
+
+
 def _newest(saver: Any, wanted: Read) -> Any:
     """Read the checkpoint that is wanted; None also where a checkpointer cannot list."""
     if wanted.before is None:
@@ -375,25 +388,3 @@ async def _anewest(saver: Any, wanted: Read) -> Any:
     except NotImplementedError:
         return None
     return next(iter(listed), None)
-
-
-def _with_handler(callbacks: Any, handler: Any) -> Any:
-    """Return `callbacks` with our handler added, as a copy."""
-    if callbacks is None:
-        return [handler]
-    if isinstance(callbacks, BaseCallbackManager):
-        manager = callbacks.copy()
-        manager.add_handler(handler, inherit=True)
-        return manager
-    if isinstance(callbacks, list | tuple):
-        return [*callbacks, handler] if handler not in callbacks else list(callbacks)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    return callbacks
-
-
-def _merged(layers: list[Any], key: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for layer in layers:
-        part = layer.get(key)
-        if part:
-            found.update(part)
-    return found

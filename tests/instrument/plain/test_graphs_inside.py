@@ -14,6 +14,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
 import spanflow
+from spanflow import guard
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -321,3 +322,34 @@ def test_a_graph_that_fails_fails_the_block(flow: Flow) -> None:
     with pytest.raises(ValueError, match="no desk"), spanflow.engagement("support"):
         graph.invoke({"log": []})
     assert flow.sql("SELECT status, dropped_at, errors FROM engagements") == [("failed", "desk", 1)]
+
+
+@pytest.mark.parametrize("knows", ["the block's own pause", "the id", "nobody", "no engagement"])
+def test_a_resume_that_cannot_find_its_pause_is_told_of(flow: Flow, knows: str) -> None:
+    graph = asking(InMemorySaver())
+
+    def ask() -> None:
+        graph.invoke({"log": []}, CONFIG)
+
+    def answer() -> None:
+        graph.invoke(Command(resume=True), CONFIG)
+
+    if knows == "the block's own pause":
+        with spanflow.agent("host"):
+            ask()
+            answer()
+    elif knows == "the id":
+        for part in (ask, answer):
+            with spanflow.engagement("support", id="case-1"), spanflow.agent("host"):
+                part()
+    elif knows == "nobody":
+        for part in (ask, answer):
+            spanflow.agent("host")(part)()
+    else:
+        for part in (ask, answer):
+            spanflow.trace(part)()
+    is_lost = knows == "nobody"
+    assert guard.counts() == ({"resume.elsewhere": 1} if is_lost else {})
+    assert [answer for (answer,) in flow.sql("SELECT resolution FROM waits")] == [
+        None if is_lost else "answered"
+    ]

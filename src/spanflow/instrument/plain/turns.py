@@ -147,6 +147,7 @@ def open_turn(  # noqa: PLR0913 - what is known of a turn, by name
         engagement_id=engagement_id,
         name=called,
         kind="remote" if engagement_id == brought else kind,
+        is_unheard_of=asked is None and brought is None,
         user_id=said.identity_of(user_id),
         session_id=said.identity_of(session_id),
         metadata=said.kept(said.mapping(metadata), settings.metadata_keys, runtime.payload_bytes),
