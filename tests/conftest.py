@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ from spanflow.ledger.places import Places
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+SALTS = 16
+"""More ledgers than a test makes, each with a salt of its own."""
 
 
 @pytest.fixture(autouse=True)
@@ -42,15 +46,26 @@ def _made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     empty.make()
     with store.open_store(empty):
         pass
+    salted: list[Path] = []
+    nth = itertools.count()
+
+    def with_a_salt() -> Path:
+        """Return a file whose salt none of the last few ledgers has."""
+        if len(salted) < SALTS:
+            salted.append(empty.store.with_name(f"{len(salted)}.duckdb"))
+            shutil.copy(empty.store, salted[-1])
+            with duckdb.connect(str(salted[-1])) as connection:
+                connection.execute(
+                    "UPDATE meta SET salt = sha256(uuid()::VARCHAR || uuid()::VARCHAR)"
+                )
+        return salted[next(nth) % SALTS]
 
     def copied(places: Places) -> None:
         if places.ledger.exists() or not places.directory.exists():
             begin(places)
             return
         write_ahead_log(places.store).unlink(missing_ok=True)
-        shutil.copy(empty.store, places.store)
-        with duckdb.connect(str(places.store)) as connection:  # each ledger has a salt of its own
-            connection.execute("UPDATE meta SET salt = sha256(uuid()::VARCHAR || uuid()::VARCHAR)")
+        shutil.copy(with_a_salt(), places.store)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(store, "_begin", copied)
@@ -102,15 +117,22 @@ class Flow:
 
     def sql(self, query: str) -> list[tuple[Any, ...]]:
         """Ask the ledger, after everything written so far is in it."""
-        import duckdb
+        return self._answer(query)[1]
+
+    def rows(self, query: str) -> list[dict[str, Any]]:
+        """Ask the same way, for rows by the names of their columns."""
+        names, rows = self._answer(query)
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def _answer(self, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        from asked import answer
 
         from spanflow.ledger.journal import journal_for
         from spanflow.ledger.publish import refresh
 
         journal_for(self.ledger).seal()
         refresh(self.ledger)
-        with duckdb.connect(str(self.ledger), read_only=True) as connection:
-            return connection.execute(query).fetchall()
+        return answer(self.ledger, query)
 
     def one(self, query: str) -> Any:
         """The only value of the only row."""

@@ -75,7 +75,7 @@ class Exported:
         """Run a statement, and return what it printed."""
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/", data=statement.encode())
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=240) as answer:  # noqa: S310
                 return answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -83,7 +83,7 @@ class Exported:
 
     def close(self) -> None:
         """End the server."""
-        self._process.communicate(timeout=30)
+        self._process.communicate(timeout=240)
 
 
 def row_of(span: ReadableSpan) -> dict[str, Any]:

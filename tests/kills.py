@@ -254,7 +254,7 @@ def run(ledger: Path, kills: int, seed: int = 7) -> Outcome:
     for one in tuple(killing.running):
         killing.end(one)
     refresh(ledger)
-    out, _ = reader.communicate("", timeout=60)
+    out, _ = reader.communicate("", timeout=240)
     read = json.loads(out)
     outcome = Outcome(
         kills=killing.kills,

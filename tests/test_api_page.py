@@ -54,7 +54,7 @@ def _printed(folder: Path, blocks: list[str]) -> list[str]:
         env={**plain, "PYTHONIOENCODING": "utf-8", "OPENAI_API_KEY": "none"},
         capture_output=True,
         encoding="utf-8",
-        timeout=110,
+        timeout=240,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

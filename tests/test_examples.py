@@ -59,7 +59,7 @@ def run(folder: Path, code: str, *arguments: str) -> str:
         env=plain,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

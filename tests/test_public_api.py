@@ -73,7 +73,7 @@ def loaded_by(code: str) -> set[str]:
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     return set(json.loads(done.stdout))
 

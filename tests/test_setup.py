@@ -38,7 +38,7 @@ def run(tmp_path: Path, code: str, **environment: str) -> subprocess.CompletedPr
         env={**kept, **quiet, "PYTHONDONTWRITEBYTECODE": "1", **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 

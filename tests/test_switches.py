@@ -80,7 +80,7 @@ def configured(folder: Path, text: str, **environment: str) -> subprocess.Comple
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 

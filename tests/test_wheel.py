@@ -23,7 +23,7 @@ def wheel(tmp_path_factory):
             *("--no-build-isolation", "--wheel-dir", folder),
         ],
         check=True,
-        timeout=100,
+        timeout=240,
     )
     [built] = folder.glob("spanflow-*.whl")
     with zipfile.ZipFile(built) as archive:

@@ -62,7 +62,7 @@ def make_ledger(text: str, folder: Path) -> Path:
                 env=ours,
                 check=True,
                 capture_output=True,
-                timeout=120,
+                timeout=240,
             )
     return folder / "demo.duckdb"
 
@@ -74,7 +74,7 @@ def ask(ledger: Path, queries: list[str], python: str = sys.executable):
         input=json.dumps(queries),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -56,7 +56,7 @@ def read(ledger: Path) -> Any:
         [sys.executable, "-I", "-c", READER, str(ledger)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

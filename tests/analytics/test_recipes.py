@@ -111,7 +111,7 @@ def test_the_plain_shell_prints_the_same(ledger_of_the_book, answers, nth):
         input=RECIPES[nth][0],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -56,7 +56,7 @@ def test_a_funnel_of_many_engagements_answers_at_once(ledger, make, engagements,
         [sys.executable, "-c", ASK, str(ledger), question],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
         check=True,
     )
     reached, funnel_ms, newest_ms, grown_mb = json.loads(done.stdout)

@@ -33,9 +33,7 @@ def walking(*names: str, saver: Any = None, tokens: tuple[int, int] = (10, 5), *
 
 def told(flow: Any, question: str, columns: str = "*") -> list[dict[str, Any]]:
     """Ask the ledger a question, and return some columns of its rows as mappings."""
-    names = [row[0] for row in flow.sql(f"DESCRIBE SELECT {columns} FROM {question}")]
-    rows = flow.sql(f"SELECT {columns} FROM {question}")
-    return [dict(zip(names, row, strict=True)) for row in rows]
+    return flow.rows(f"SELECT {columns} FROM {question}")
 
 
 def column(flow: Any, question: str, name: str) -> list[Any]:

@@ -113,7 +113,7 @@ class Program:
             },
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -122,7 +122,7 @@ class Program:
     def rows(self, query: str) -> list[dict[str, Any]]:
         """Ask its ledger."""
         asked = [BIN / "spanflow", "sql", query, "--ledger", self.ledger, "--json"]
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=240, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -86,7 +86,7 @@ def get(address: str, path: str, **arguments: Any) -> Any:
     """Get JSON over HTTP; an answer that says no is an error with its text."""
     url = f"http://{address}{path}?{urllib.parse.urlencode(arguments)}"
     try:
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=240) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as refused:
         message = f"{path} {arguments}: {refused.read().decode()}"
@@ -151,12 +151,12 @@ def live(ledger: Path, sending: dict[str, str]) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             check=False,
         )
         assert done.returncode == 0, done.stderr
     ingest = [BIN / "spanflow", "ingest", "--ledger", ledger]
-    subprocess.run(ingest, check=True, capture_output=True, timeout=60)
+    subprocess.run(ingest, check=True, capture_output=True, timeout=240)
 
 
 def _record(recorded: Recorded, sending: dict[str, str]) -> None:

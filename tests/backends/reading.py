@@ -51,7 +51,7 @@ def within_patience(ask: Callable[[], Any], enough: Callable[[Any], bool]) -> An
 def get(address: str, path: str, **asked: Any) -> Any:
     """Ask a server for JSON."""
     question = urllib.parse.urlencode(asked)
-    with urllib.request.urlopen(f"http://{address}{path}?{question}", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://{address}{path}?{question}", timeout=240) as answer:
         return json.load(answer)
 
 

@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "collector-config"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spanflow" / "backends"
-PATIENCE_S = 60
+PATIENCE_S = 120
 
 
 def program(name: str) -> Path:
@@ -39,9 +41,7 @@ def program(name: str) -> Path:
 
 def free_address() -> str:
     """Return an address of this host where nobody listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def _answers(address: str) -> bool:

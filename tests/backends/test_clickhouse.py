@@ -15,7 +15,7 @@ from spanflow import semconv
 from spanflow.query.clickhouse import open_engine
 from spanflow.query.questions import Questions
 
-pytestmark = [pytest.mark.backends, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.backends, pytest.mark.timeout(600)]
 
 COLUMNS = {
     "Timestamp": "DateTime64(9)",

@@ -14,7 +14,7 @@ from backends.conftest import ALIKE
 
 from spanflow import semconv
 
-pytestmark = [pytest.mark.backends, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.backends, pytest.mark.timeout(600)]
 
 AGENT = Path(__file__).parents[2] / "examples" / "booking_agent.py"
 BIN = Path(sys.executable).parent
@@ -26,7 +26,7 @@ def _run(command, environment):
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -15,7 +15,7 @@ from backends.sending import send_turn, tracing
 
 from spanflow import semconv
 
-pytestmark = [pytest.mark.backends, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.backends, pytest.mark.timeout(600)]
 
 BIN = Path(sys.executable).parent
 CONFIGURATIONS = [
@@ -189,10 +189,10 @@ def test_files_of_a_collector_become_the_same_ledger(program, tmp_path):
     for name, source in (("one", file), ("two", again)):
         ledger = tmp_path / f"{name}.duckdb"
         subprocess.run(
-            [BIN / "spanflow", "ingest", source, "--ledger", ledger], check=True, timeout=60
+            [BIN / "spanflow", "ingest", source, "--ledger", ledger], check=True, timeout=240
         )
         for view, columns in ALIKE.items():
             query = f"SELECT {columns} FROM {view} ORDER BY ALL"
             asked = [BIN / "spanflow", "sql", query, "--ledger", ledger, "--json"]
-            told = subprocess.run(asked, check=True, capture_output=True, text=True, timeout=60)
+            told = subprocess.run(asked, check=True, capture_output=True, text=True, timeout=240)
             assert json.loads(told.stdout) == agent.rows(query), (name, view)

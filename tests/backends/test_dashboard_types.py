@@ -9,7 +9,7 @@ import pytest
 from backends import grafana_types, servers
 from dashboards import grafana
 
-pytestmark = [pytest.mark.backends, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.backends, pytest.mark.timeout(600)]
 
 PANELS = {
     "barchart": "BarChart",

@@ -11,7 +11,7 @@ import yaml
 from backends import dashed, servers
 from dashboards import grafana
 
-pytestmark = [pytest.mark.backends, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.backends, pytest.mark.timeout(600)]
 
 RULES = grafana.FOLDER / "alerts.yaml"
 SPAN_METRICS = "traces_span_metrics_"
@@ -233,7 +233,7 @@ def test_prometheus_takes_the_alert_rules():
         ["test", "rules", grafana.ROOT / "tests" / "backends" / "alerts_test.yaml"],
     ):
         done = subprocess.run(
-            [promtool, *command], capture_output=True, text=True, timeout=120, check=False
+            [promtool, *command], capture_output=True, text=True, timeout=240, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
 

@@ -8,7 +8,7 @@ import pytest
 from backends import clickhouse, dashed, servers
 from dashboards import grafana
 
-pytestmark = [pytest.mark.backends, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.backends, pytest.mark.timeout(600)]
 
 # Calls inside a call were told by two instrumentations, and are two spans.
 PLAIN = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.backends, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.backends, pytest.mark.timeout(600)]
 
 AGENT = Path(__file__).parents[2] / "examples" / "booking_agent.py"
 BIN = Path(sys.executable).parent
@@ -46,7 +46,7 @@ def test_the_collector_gets_the_spans_that_the_ledger_has(start_collector, tmp_p
             env={**os.environ, **sending},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=240,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -55,7 +55,7 @@ def test_the_collector_gets_the_spans_that_the_ledger_has(start_collector, tmp_p
             [*asked, "--ledger", tmp_path / "spanflow.duckdb"],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=True,
         )
         kept = {row["span_id"] for row in json.loads(answer.stdout)}

@@ -8,7 +8,7 @@ from backends.conftest import SERVICE
 
 from spanflow import semconv
 
-pytestmark = [pytest.mark.backends, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.backends, pytest.mark.timeout(600)]
 
 
 def test_the_run_goes_on_while_the_collector_is_gone(program, tmp_path):

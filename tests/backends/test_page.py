@@ -9,7 +9,7 @@ import pytest
 from backends import clickhouse, reading, servers
 from backends.conftest import SERVICE
 
-pytestmark = [pytest.mark.backends, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.backends, pytest.mark.timeout(600)]
 
 PAGE = (servers.ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
 NEVER_THERE = "01a1fcd8-75d1-7472-b47b-dffe4b0877bb"

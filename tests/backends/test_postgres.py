@@ -15,7 +15,7 @@ pytest.register_assert_rewrite("journeys.crossing", "journeys.processes")
 from journeys.crossing import CHECKS, cross  # noqa: E402 - after its assertions are told of
 from journeys.processes import BIN, Workers  # noqa: E402
 
-pytestmark = [pytest.mark.backends, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.backends, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module", params=["postgres", "apostgres"])
@@ -42,7 +42,7 @@ def test_asked_by_one_worker_and_answered_by_another(postgres, tmp_path):
                 },
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=240,
                 check=False,
             )
             assert (done.returncode, done.stderr) == (0, "")
@@ -51,7 +51,7 @@ def test_asked_by_one_worker_and_answered_by_another(postgres, tmp_path):
         [BIN / "spanflow", "sql", query, "--ledger", ledger, "--json"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     assert json.loads(asked.stdout) == [

@@ -9,7 +9,7 @@ from backends import reading, servers
 from backends.conftest import SERVICE
 from backends.sending import send_turn, tracing
 
-pytestmark = [pytest.mark.backends, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.backends, pytest.mark.timeout(600)]
 
 AT_ONCE = {"DECISION_WAIT": "4s", "DECISION_WAIT_AFTER_ROOT": "1s"}
 

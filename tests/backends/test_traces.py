@@ -16,7 +16,7 @@ from backends.conftest import SERVICE
 
 from spanflow import semconv
 
-pytestmark = [pytest.mark.backends, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.backends, pytest.mark.timeout(600)]
 
 LONGEST_BYTES = 2_048
 BEGUN = {

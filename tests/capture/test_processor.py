@@ -214,7 +214,7 @@ def outliving(flow: Flow, body: Callable[[], Any]) -> None:
         around = contextvars.copy_context()
 
         def work() -> None:
-            ended.wait(10)
+            ended.wait(120)
             body()
 
         threads.append(threading.Thread(target=lambda: around.run(work)))

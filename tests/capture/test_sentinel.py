@@ -46,7 +46,7 @@ def run(folder: Path, *code: str, **environment: str) -> list[tuple[Any, ...]]:
         cwd=folder,
         env={**kept, **quiet, "SPANFLOW_LEDGER": str(ledger), **environment},
         check=True,
-        timeout=60,
+        timeout=240,
     )
     if not ledger.exists():
         return []
@@ -119,7 +119,7 @@ def test_spans_that_start_meanwhile_are_heard() -> None:
     def wake() -> None:
         calls.append(1)
         asked.set()
-        released.wait(10)
+        released.wait(120)
         sentinel.listener = Listener()
 
     released = threading.Event()
@@ -132,7 +132,7 @@ def test_spans_that_start_meanwhile_are_heard() -> None:
     ]
     for thread in threads:
         thread.start()
-    asked.wait(10)
+    asked.wait(120)
     released.set()
     for thread in threads:
         thread.join()

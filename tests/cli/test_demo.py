@@ -36,7 +36,7 @@ def demo(folder: Path, *arguments: str, prelude: str = "") -> subprocess.Complet
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=240,
     )
 
 

@@ -131,7 +131,7 @@ def test_a_watcher_ingests_what_others_write_until_it_is_told_to_stop(number, tm
         journal.close()
         time.sleep(0.2)
         watcher.send_signal(number)
-        out, err = watcher.communicate(timeout=60)
+        out, err = watcher.communicate(timeout=240)
         ending.cancel()
     assert (watcher.returncode, err) == (0, "")
     assert [json.loads(one)["records"] for one in out.splitlines()] == [1]
@@ -162,7 +162,7 @@ def test_a_watcher_refuses_what_is_no_ledger(tmp_path):
     journal.append(turn(1))
     journal.close()
     command = [PROGRAM, "ingest", "--watch", "--ledger", foreign]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 1
     assert "foreign.duckdb" in done.stderr
     assert foreign.read_text() == "no database" * 100

@@ -39,7 +39,7 @@ def run(tmp_path: Path, *arguments: str, stdin: str = "", **environ: str):
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
 
 
@@ -110,12 +110,12 @@ def test_signals_reach_the_program(tmp_path):
         assert program.stdout is not None
         assert program.stdout.readline() == "ready\n"
         program.terminate()
-        assert program.wait(timeout=30) == -signal.SIGTERM
+        assert program.wait(timeout=240) == -signal.SIGTERM
 
 
 def test_an_unmodified_agent_is_recorded(tmp_path):
     plain = subprocess.run(
-        [sys.executable, str(EXAMPLE)], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, str(EXAMPLE)], capture_output=True, text=True, check=True, timeout=240
     )
     done = run(tmp_path, str(EXAMPLE), SPANFLOW_GOALS="submitted")
     assert (done.returncode, done.stdout) == (0, plain.stdout)

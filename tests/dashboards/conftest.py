@@ -37,7 +37,7 @@ def asked(tmp_path_factory):
     ):
         environment["SPANFLOW_IDLE_AFTER"] = idle_after
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=120, check=False
+            command, env=environment, capture_output=True, text=True, timeout=240, check=False
         )
         assert done.returncode == 0, done.stderr
     time.sleep(1.1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from dashboards import grafana
 
-pytestmark = pytest.mark.timeout(300)  # two days of the demo come first
+pytestmark = pytest.mark.timeout(600)  # two days of the demo come first
 
 LEDGER = "motherduck-duckdb-datasource"
 NUMBERS = {"BIGINT", "INTEGER", "DOUBLE"}
@@ -337,7 +337,7 @@ def test_the_plain_shell_answers_the_same(asked):
     for query in grafana.queries(LEDGER):
         sql = grafana.filled(query.target["rawSql"], asked.variables, "sqlstring")
         command = [shell, "-readonly", "-json", file, sql]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
         assert done.returncode == 0, f"{query.id}: {done.stderr}"
         columns, rows = asked.answer(sql)
         told = json.loads(done.stdout)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from environment.cells import CELLS
 from environment.receiver import Receiver, receiving
+from ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +94,7 @@ class Runs:
             known = {
                 "GRPC_ADDRESS": received.grpc,
                 "HTTP_ADDRESS": received.http,
-                "DEAD_ADDRESS": _where_nobody_listens(),
+                "DEAD_ADDRESS": f"127.0.0.1:{free_port()}",
                 "CONFIG_FILE_PATH": str(place / "otel.yaml"),
             }
             (place / "otel.yaml").write_text(_filled(cell.file, known), "utf-8")
@@ -110,7 +110,7 @@ class Runs:
                 },
                 capture_output=True,
                 text=True,
-                timeout=90,
+                timeout=240,
                 check=False,
             )
         assert done.returncode == 0, done.stderr
@@ -128,12 +128,6 @@ def _filled(text: str, known: dict[str, str]) -> str:
     for holder, value in known.items():
         text = text.replace(holder, value)
     return text
-
-
-def _where_nobody_listens() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def _another_instrumentor(folder: Path) -> Path:

@@ -52,7 +52,7 @@ def test_it_knows_nothing_of_spanflow():
 def test_it_holds_the_same_conversation_again():
     once, again = (
         subprocess.run(
-            [sys.executable, str(EXAMPLE)], capture_output=True, text=True, check=True, timeout=60
+            [sys.executable, str(EXAMPLE)], capture_output=True, text=True, check=True, timeout=240
         ).stdout
         for _ in range(2)
     )

@@ -147,7 +147,7 @@ def test_a_thread_of_its_own(flow: Flow) -> None:
     go = threading.Event()
 
     def node(state: State) -> State:
-        go.wait(10)
+        go.wait(120)
         return {"log": ["done"]}
 
     async def give_up() -> None:

@@ -381,7 +381,7 @@ def test_a_resume_in_another_process_is_the_same_engagement(flow: Flow, tmp_path
         script = SCRIPT.format(
             tests=tests, ledger=str(flow.ledger), saver=str(tmp_path / "saver.db"), value=value
         )
-        subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=240)
     assert flow.sql("SELECT status, turns, steps FROM engagements") == [("completed", 2, 3)]
     assert flow.one("SELECT count(DISTINCT process_id) FROM spans WHERE kind = 'turn'") == 2
     [(previous, first)] = flow.sql(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
+from ports import free_port
 
 from spanflow.ledger.publish import refresh
 
@@ -77,9 +78,7 @@ def serve(
 ) -> Callable[..., str]:
 
     def start(**environment: str) -> str:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         ledger = tmp_path / "traces.duckdb"
         running.append(started("service", ledger, provider.url, port, **environment))
         deadline = time.monotonic() + 120
@@ -99,7 +98,7 @@ def end(running: list[subprocess.Popen[str]]) -> None:
     while running:
         process = running.pop()
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=240)
 
 
 def asked(ledger: Path, query: str) -> list[tuple[Any, ...]]:
@@ -110,11 +109,11 @@ def asked(ledger: Path, query: str) -> list[tuple[Any, ...]]:
 
 def call(ledger: Path, provider: Provider, url: str, ending: str = "completed") -> None:
     process = started("caller", ledger, provider.url, url, ending)
-    _, complaints = process.communicate(timeout=120)
+    _, complaints = process.communicate(timeout=240)
     assert (process.returncode == 0) is (ending != "failed"), complaints
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", ["graph", "plain"])
 @pytest.mark.parametrize("ending", ["completed", "failed", "paused"])
 def test_two_processes_share_an_engagement_and_the_caller_says_how_it_went(  # noqa: PLR0913, PLR0917
@@ -153,7 +152,7 @@ def test_two_processes_share_an_engagement_and_the_caller_says_how_it_went(  # n
     assert all("baggage" not in headers for headers in heard)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_service_that_was_not_told_to_believes_nobody_and_hands_nothing_on(
     tmp_path, provider, serve, running
 ):

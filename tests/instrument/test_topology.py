@@ -234,7 +234,7 @@ def test_the_version_is_the_same_in_every_process() -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     assert done.stdout.strip() == shape_of(branching()).version

@@ -46,7 +46,7 @@ def _run(folder: Path, **environment: str) -> dict[str, object]:
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     decoder, spans, text = json.JSONDecoder(), [], done.stdout.strip()

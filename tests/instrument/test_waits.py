@@ -316,7 +316,7 @@ def test_langchains_middleware_names_the_tools_to_approve(flow: Flow) -> None:
 
 
 def test_two_resumes_of_one_pause_are_both_recorded(flow: Flow) -> None:
-    together = threading.Barrier(2, timeout=10)
+    together = threading.Barrier(2, timeout=120)
     rounds = iter(range(3))
 
     def ask(state: State) -> State:

@@ -55,7 +55,7 @@ class Workers:
             },
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
         assert done.returncode == returns, done.stderr

@@ -176,7 +176,7 @@ def test_two_who_answer_at_once(flow: Flow) -> None:
 
     def ask(state: State) -> State:
         answer = interrupt("?")
-        together.wait(timeout=20)
+        together.wait(timeout=240)
         model.invoke("go on")
         return {"log": [answer]}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import duckdb
 import pytest
 
 from spanflow.ledger.journal import Journal
@@ -98,11 +97,10 @@ _kept_alive: list[Journal] = []
 
 def ask(ledger: Path, query: str) -> list[dict[str, Any]]:
     """Bring the ledger up to date and ask it."""
+    from asked import asked  # not found by processes that only want records
+
     refresh(ledger)
-    with duckdb.connect(str(ledger), read_only=True) as connection:
-        cursor = connection.execute(query)
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    return asked(ledger, query)
 
 
 @pytest.fixture(scope="session")

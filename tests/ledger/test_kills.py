@@ -7,7 +7,7 @@ import pytest
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_hundred_kills_of_writers_and_ingesters_lose_and_double_nothing(ledger):
     outcome = kills.run(ledger, 110)
     assert outcome.kills >= 100

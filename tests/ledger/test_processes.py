@@ -40,7 +40,7 @@ def start(ledger: Path, body: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=240)
     assert process.returncode == 0
     return out
 
@@ -321,7 +321,7 @@ def test_an_ingest_that_outlasts_the_exit_does_not_abort_the_process(tmp_path: P
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "left\n", "")

@@ -39,7 +39,7 @@ def start(ledger: Path, body: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    process.communicate("\n", timeout=60)
+    process.communicate("\n", timeout=240)
     assert process.returncode == 0
 
 
@@ -115,7 +115,7 @@ def test_what_a_process_seals_while_erasing_waits_is_taken_in(ledger, make):
     finish(process)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_nothing_of_others_is_lost_while_processes_write(ledger, make):
     writers = [
         start(

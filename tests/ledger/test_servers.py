@@ -17,7 +17,7 @@ def start(shape: str, ledger, runs: int, *, ends: int = 0) -> list[float]:
         [sys.executable, serving.__file__, shape, str(ledger), str(runs)],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=240,
         check=False,
     )
     assert ended.returncode == ends, ended.stderr

@@ -41,7 +41,7 @@ def shell(ledger: Path, query: str) -> list[dict[str, str]]:
         [SHELL, "-readonly", "-csv", str(ledger), query],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

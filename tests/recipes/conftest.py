@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RECIPES = Path(__file__).parents[2] / "examples" / "recipes"
 BIN = Path(sys.executable).parent
-PATIENCE_S = 30
+PATIENCE_S = 120
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Recipe:
             [BIN / "spanflow", "sql", query, "--ledger", self.ledger, "--json"],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -64,7 +65,7 @@ class Recipe:
         Yields:
             The base URL.
         """
-        port = _free_port()
+        port = free_port()
         log = self.ledger.with_name("server.log")
         with log.open("w", encoding="utf-8") as output:
             server = subprocess.Popen(
@@ -89,12 +90,6 @@ class Recipe:
             server.send_signal(signal.SIGTERM)
             server.wait(PATIENCE_S)
         assert "Traceback" not in log.read_text(encoding="utf-8")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _answers(port: int) -> bool:

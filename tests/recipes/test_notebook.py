@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-pytestmark = [pytest.mark.recipes, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.recipes, pytest.mark.timeout(600)]
 
 
 def test_cells_run_twice_record_each_run_once(recipe, monkeypatch):
@@ -23,7 +23,7 @@ def test_cells_run_twice_record_each_run_once(recipe, monkeypatch):
     # The kernel stays the same: every cell is run, and then every cell is run again.
     notebook.cells = [*once, *(nbformat.v4.new_code_cell(cell.source) for cell in once)]
 
-    NotebookClient(notebook, timeout=90, resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(folder)}}).execute()
 
     answers = [
         output["data"]["text/plain"]

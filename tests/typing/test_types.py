@@ -22,7 +22,7 @@ def checked(*files: Path) -> list[dict[str, Any]]:
         [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, *files],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=240,
         check=False,
     )
     said = json.loads(done.stdout)

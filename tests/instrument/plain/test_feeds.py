@@ -140,7 +140,7 @@ def test_sampling_thins_traces_and_never_the_ledger(flow: Flow, off: bool) -> No
         [sys.executable, "-c", SAMPLED.format(off=off, ledger=str(flow.ledger))],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
         check=True,
     )
     assert done.stderr == ""

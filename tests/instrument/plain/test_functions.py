@@ -324,7 +324,7 @@ def test_a_decorated_function_goes_to_another_process(tmp_path: Path, start: str
         env={**os.environ, **{f"OTEL_{what}_EXPORTER": "none" for what in SIGNALS}},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -378,7 +378,7 @@ def test_with_nothing_configured_nothing_of_capture_is_loaded(tmp_path: Path) ->
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     loaded = set(json.loads(done.stdout))

@@ -182,7 +182,7 @@ def program(flow_ledger: Any, code: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-c", setup + code],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
         check=False,
         env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
     )

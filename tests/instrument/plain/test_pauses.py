@@ -226,7 +226,7 @@ def run(ledger: Path, code: str) -> str:
         [sys.executable, "-c", (PROGRAM + code).format(ledger=str(ledger))],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
         check=True,
         env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
     )

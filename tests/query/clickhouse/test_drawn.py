@@ -51,7 +51,7 @@ def question(dice):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @settings(THOROUGH, max_examples=2)
 @given(dice=st.tuples(SEEDS, st.lists(st.integers(0, 2**24), max_size=8), st.integers(0, 2**24)))
 def test_every_answer_is_the_ledgers(make, exported, differ, dice):

@@ -130,7 +130,7 @@ QUESTIONS = [
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_every_question_is_answered_as_the_ledger_does(asked_both, differ):
     ledger, other, connection = asked_both
     (first, last) = connection.execute(
