@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+from asked import connected
 
 from spanflow.ledger.ingest import BackgroundIngester, ingest
 from spanflow.ledger.journal import Journal
@@ -128,7 +129,7 @@ def watch(ledger: Path) -> None:
             continue
         began = time.monotonic()
         try:
-            with duckdb.connect(str(ledger), read_only=True) as connection:
+            with connected(ledger) as connection:
                 [(count,)] = connection.execute("SELECT count(*) FROM engagements").fetchall()
         except duckdb.Error as error:
             errors.append(str(error))

@@ -6,13 +6,13 @@ import json
 import subprocess
 import sys
 from collections import defaultdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import asked
 from analytics.walks import told, walking
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Flow
 
 WRITER = """
@@ -37,13 +37,15 @@ while not stop.exists():
     journal.append({**same, "kind": "turn", "span_id": f"{number:016x}", "turn_kind": "new",
                     "status": "completed", "ended_ns": time.time_ns()})
     time.sleep(0.004)
-ingester.stop(30)
+ingester.stop(120)
 print(number)
 """
 READER = """
-import duckdb, json, sys
-with duckdb.connect() as connection:
-    connection.execute(f"ATTACH '{sys.argv[1]}' AS ledger (READ_ONLY); USE ledger")
+import json, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from asked import connected
+with connected(Path(sys.argv[1])) as connection:
     rows = connection.execute(
         "SELECT step, reached, advanced, active, interrupted FROM funnel(['a', 'b'])"
     ).fetchall()
@@ -53,7 +55,7 @@ print(json.dumps(rows))
 
 def read(ledger: Path) -> Any:
     done = subprocess.run(
-        [sys.executable, "-I", "-c", READER, str(ledger)],
+        [sys.executable, "-I", "-c", READER, str(ledger), str(Path(asked.__file__).parent)],
         capture_output=True,
         text=True,
         timeout=240,
@@ -68,14 +70,16 @@ def test_other_processes_ask_while_an_app_writes(tmp_path: Path) -> None:
     seen: list[int] = []
     command = [sys.executable, "-c", WRITER, str(ledger), str(stop)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-        # Until a reader saw three different states of it.
-        while writer.poll() is None and len(set(seen)) < 3:
-            if ledger.exists():
-                [(_, a, *of_a), (_, b, *of_b)] = read(ledger)
-                assert (a, b) == (sum(of_a), sum(of_b))
-                assert b <= a
-                seen.append(a)
-        stop.touch()
+        try:
+            # Until a reader saw three different states of it.
+            while writer.poll() is None and len(set(seen)) < 3:
+                if ledger.exists():
+                    [(_, a, *of_a), (_, b, *of_b)] = read(ledger)
+                    assert (a, b) == (sum(of_a), sum(of_b))
+                    assert b <= a
+                    seen.append(a)
+        finally:
+            stop.touch()
         assert writer.stdout is not None
         written = int(writer.stdout.read())
     assert seen == sorted(seen)

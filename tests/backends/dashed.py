@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BIN = Path(sys.executable).parent
 TESTS = Path(__file__).parents[1]
 USERS = 40
-PATIENCE_S = 60
+PATIENCE_S = 120
 STEP_S = 5
 _SCRAPED = """
 global: {{scrape_interval: 1s}}

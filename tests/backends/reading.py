@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-PATIENCE_S = 30
+PATIENCE_S = 120
 
 
 @dataclass(frozen=True)

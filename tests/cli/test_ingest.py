@@ -120,7 +120,7 @@ def test_a_watcher_ingests_what_others_write_until_it_is_told_to_stop(number, tm
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=bare
     ) as watcher:
-        ending = threading.Timer(100, watcher.kill)
+        ending = threading.Timer(240, watcher.kill)
         ending.start()
         for span in (1, 2):
             journal.append(turn(span))

@@ -152,7 +152,7 @@ def test_other_resource_attributes_are_the_spans_alone(runs: Runs) -> None:
 @pytest.mark.parametrize("name", ["dead by gRPC", "dead by HTTP"])
 def test_a_dead_back_end_costs_the_run_nothing(runs: Runs, name: str) -> None:
     # Far more than the conversation takes, and far less than waiting for exports would.
-    assert runs[name].took_s < runs["none, ledger"].took_s + 20
+    assert runs[name].took_s < runs["none, ledger"].took_s + 60
 
 
 def test_metrics_go_where_the_spans_go(runs: Runs) -> None:

@@ -38,8 +38,19 @@ def _nothing_stays_open(flow: Flow) -> Iterator[None]:
     assert not places
 
 
+_begun: list[asyncio.Event] = []
+
+
+@pytest.fixture(autouse=True)
+async def begun() -> asyncio.Event:
+    """What `slow` says when it begins."""
+    _begun[:] = [asyncio.Event()]
+    return _begun[0]
+
+
 async def slow(state: State) -> State:
-    await asyncio.sleep(30)
+    _begun[0].set()
+    await asyncio.sleep(60)
     return {"log": []}
 
 
@@ -54,15 +65,24 @@ def outcomes(flow: Flow) -> list[str]:
     return [outcome for (outcome,) in flow.sql("SELECT outcome FROM turns ORDER BY started_at")]
 
 
-async def test_a_time_out_around_a_run(flow: Flow) -> None:
+async def end(patience: asyncio.Timeout, begun: asyncio.Event) -> None:
+    """Let a time be over once something has begun."""
+    await begun.wait()
+    patience.reschedule(0.0)
+
+
+async def test_a_time_out_around_a_run(flow: Flow, begun: asyncio.Event) -> None:
+    patience = asyncio.timeout(None)
+    ended = asyncio.create_task(end(patience, begun))
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.1):
+        async with patience:
             await chain("a", "slow", slow=slow).ainvoke({"log": []})
+    await ended
     assert outcomes(flow) == ["cancelled"]
     assert flow.steps() == [("a", "completed"), ("slow", "cancelled")]
 
 
-async def test_cancelling_a_stream_deep_inside(flow: Flow) -> None:
+async def test_cancelling_a_stream_deep_inside(flow: Flow, begun: asyncio.Event) -> None:
     builder = StateGraph(State)
     builder.add_node("sub", chain("x", "slow", slow=slow))
     builder.add_edge(START, "sub")
@@ -73,7 +93,7 @@ async def test_cancelling_a_stream_deep_inside(flow: Flow) -> None:
             pass
 
     running = asyncio.create_task(consume())
-    await asyncio.sleep(0.1)
+    await begun.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -89,17 +109,22 @@ async def test_a_client_that_disconnects(flow: Flow) -> None:
     assert outcomes(flow) == ["left"]
 
 
-async def test_a_task_that_is_cancelled_between_two_pieces(flow: Flow) -> None:
+async def test_a_task_that_is_cancelled_between_two_pieces(
+    flow: Flow, begun: asyncio.Event
+) -> None:
     async def consume() -> None:
         async for _ in chain("a", "b").astream({"log": []}):
-            await asyncio.sleep(30)
+            begun.set()
+            await asyncio.sleep(60)
 
     running = asyncio.create_task(consume())
-    await asyncio.sleep(0.1)
+    await begun.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    await asyncio.sleep(0.1)  # the loop closes what nobody holds in a task of its own
+    # The loop closes what nobody holds in a task of its own.
+    while dict(scopes.turns):  # noqa: ASYNC110 - no event tells of it
+        await asyncio.sleep(0.01)
     assert outcomes(flow) == ["left"]
 
 
@@ -146,14 +171,20 @@ def test_a_thread_of_its_own(flow: Flow) -> None:
     """A run in a worker's thread whose caller stops waiting goes on to its own end."""
     go = threading.Event()
 
-    def node(state: State) -> State:
-        go.wait(120)
-        return {"log": ["done"]}
-
     async def give_up() -> None:
+        loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+        def node(state: State) -> State:
+            loop.call_soon_threadsafe(begun.set)
+            go.wait(120)
+            return {"log": ["done"]}
+
+        patience = asyncio.timeout(None)
+        ended = asyncio.create_task(end(patience, begun))
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1):
+            async with patience:
                 await asyncio.to_thread(chain("a", a=node).invoke, {"log": []})
+        await ended
         go.set()
 
     asyncio.run(give_up())
@@ -162,7 +193,7 @@ def test_a_thread_of_its_own(flow: Flow) -> None:
 
 def test_a_superstep_that_takes_too_long(flow: Flow) -> None:
     def node(state: State) -> State:
-        time.sleep(0.3)
+        time.sleep(1)
         return {"log": []}
 
     builder = StateGraph(State)
@@ -339,12 +370,19 @@ async def test_a_checkpointer_that_fails_asynchronously(flow: Flow) -> None:
 def test_a_question_beside_an_error(flow: Flow) -> None:
     """One branch asks, the other fails: the turn failed, and what was asked is still told."""
 
+    asks = threading.Event()
+
+    def ask(state: State) -> State:
+        asks.set()
+        return {"log": [interrupt("?")]}
+
     def late(state: State) -> State:
-        time.sleep(0.1)
+        assert asks.wait(120)
+        time.sleep(0.2)
         raise ValueError
 
     builder = StateGraph(State)
-    builder.add_node("ask", lambda state: {"log": [interrupt("?")]})
+    builder.add_node("ask", ask)
     builder.add_node("late", late)
     builder.add_edge(START, "ask")
     builder.add_edge(START, "late")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -58,13 +59,16 @@ def test_tokens_of_a_failing_node_are_counted(flow: Flow) -> None:
 
 
 async def test_a_failing_branch_cancels_its_async_sibling(flow: Flow) -> None:
+    begun = asyncio.Event()
+
     async def aboom(state: State) -> State:
-        await asyncio.sleep(0.05)
+        await begun.wait()
         msg = "no"
         raise ValueError(msg)
 
     async def slow(state: State) -> State:
-        await asyncio.sleep(5)
+        begun.set()
+        await asyncio.sleep(60)
         return {"log": []}
 
     builder = StateGraph(State)
@@ -80,12 +84,20 @@ async def test_a_failing_branch_cancels_its_async_sibling(flow: Flow) -> None:
 
 
 def test_a_failing_branch_lets_its_sync_sibling_finish(flow: Flow) -> None:
+    begun = threading.Event()
+
+    def boom(state: State) -> State:
+        assert begun.wait(120)
+        msg = "no"
+        raise ValueError(msg)
+
     def slow(state: State) -> State:
+        begun.set()
         time.sleep(0.2)
         return {"log": []}
 
     builder = StateGraph(State)
-    builder.add_node("boom", raising(ValueError("no")))
+    builder.add_node("boom", boom)
     builder.add_node("slow", slow)
     builder.add_edge(START, "boom")
     builder.add_edge(START, "slow")
@@ -177,12 +189,15 @@ def test_attempts_that_run_out_fail_at_the_last_ones_end(flow: Flow) -> None:
 
 
 async def test_cancelling_a_run_cancels_its_turn(flow: Flow) -> None:
+    begun = asyncio.Event()
+
     async def slow(state: State) -> State:
-        await asyncio.sleep(10)
+        begun.set()
+        await asyncio.sleep(60)
         return {"log": []}
 
     running = asyncio.create_task(chain("slow", slow=slow).ainvoke({"log": []}))
-    await asyncio.sleep(0.1)
+    await begun.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -209,7 +224,7 @@ async def test_a_node_timeout_fails_the_step_that_ran_out_of_time(flow: Flow) ->
 
 async def test_a_caller_that_stops_waiting_cancels_the_turn(flow: Flow) -> None:
     async def slow(state: State) -> State:
-        await asyncio.sleep(10)
+        await asyncio.sleep(60)
         return {"log": []}
 
     with pytest.raises(TimeoutError):

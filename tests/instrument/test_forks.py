@@ -206,7 +206,7 @@ def test_a_fork_of_a_fork(flow: Flow) -> None:
 
 def test_after_a_superstep_of_several_steps_the_last_one_is_left_from(flow: Flow) -> None:
     builder = StateGraph(State)
-    builder.add_node("slow", lambda state: time.sleep(0.05) or {"log": ["slow"]})
+    builder.add_node("slow", lambda state: time.sleep(0.3) or {"log": ["slow"]})
     builder.add_node("fast", lambda state: {"log": ["fast"]})
     builder.add_node("join", lambda state: {"log": ["join"]})
     for name in ("slow", "fast"):

@@ -249,9 +249,13 @@ async def test_what_is_redacted_stands_nowhere(
 async def test_what_ends_a_run_is_redacted(flow_with: Callable[..., Flow]) -> None:
     flow = flow_with(redact="email")
 
+    waits = asyncio.Event()
+
     async def node(state: State) -> State:
         try:
-            await asyncio.sleep(60 if state["log"] else 0)
+            if state["log"]:
+                waits.set()
+                await asyncio.sleep(60)
         except asyncio.CancelledError as error:
             raise asyncio.CancelledError(MARK) from error
         raise OddError(MARK)
@@ -260,7 +264,7 @@ async def test_what_ends_a_run_is_redacted(flow_with: Callable[..., Flow]) -> No
     with pytest.raises(OddError, match=MARK):
         await app.ainvoke({"log": []}, {"metadata": {"spanflow_engagement_id": MARK}})
     task = asyncio.create_task(app.ainvoke({"log": [1]}))
-    await asyncio.sleep(0.2)
+    await waits.wait()
     task.cancel(MARK)
     with pytest.raises(asyncio.CancelledError):
         await task

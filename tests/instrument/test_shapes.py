@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from conftest import Flow
 
 
-def diamond(sleep_b: float = 0.2, sleep_c: float = 0.05) -> Any:
+def diamond(sleep_b: float = 0.6, sleep_c: float = 0.05) -> Any:
     def waits(seconds: float) -> Any:
         def node(state: State) -> State:
             time.sleep(seconds)
@@ -51,7 +51,7 @@ def test_parallel_branches_overlap_under_the_turn(flow: Flow) -> None:
     assert set(rows) == {"a", "b", "c", "d"}
     b, c = rows["b"], rows["c"]
     assert max(b[0], c[0]) < min(b[1], c[1])
-    assert b[2] >= 200
+    assert b[2] >= 600
     assert c[2] < b[2]
     turn = next(s for s in flow.spans if s.name.startswith("invoke_workflow"))
     for step in flow.spans:

@@ -233,8 +233,10 @@ async def test_a_task_that_outlives_its_turn(flow: Flow) -> None:
     model = llm(2, 2)
     inner = chain("later")
 
+    over = asyncio.Event()
+
     async def background() -> None:
-        await asyncio.sleep(0.05)
+        await over.wait()
         await model.ainvoke("x")
         await inner.ainvoke({"log": []})
 
@@ -243,6 +245,7 @@ async def test_a_task_that_outlives_its_turn(flow: Flow) -> None:
         return {"log": []}
 
     await chain("a", a=node).ainvoke({"log": []})
+    over.set()
     await asyncio.gather(*late)
     assert flow.sql("SELECT step_name, total_tokens FROM llm_calls") == [("a", 4)]
     assert flow.one("SELECT count(*) FROM turns") == 2

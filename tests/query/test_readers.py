@@ -9,8 +9,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-import duckdb
 import pytest
+from asked import connected
 
 from spanflow.ledger.journal import Journal
 from spanflow.ledger.publish import refresh
@@ -28,9 +28,8 @@ ledger = Path(sys.argv[1])
 journal = Journal(ledger, segment_seconds=0.1)
 ingester = BackgroundIngester(ledger, journal, interval_s=0.2)
 ingester.start()
-number = 0
-deadline = time.monotonic() + float(sys.argv[2])
-while time.monotonic() < deadline:
+number, stop = 0, Path(sys.argv[2])
+while not stop.exists():
     number += 1
     began = time.time_ns()
     turn = {"source": "capture", "trace_id": f"{number:032x}", "engagement_id": f"e{number}",
@@ -46,7 +45,7 @@ while time.monotonic() < deadline:
         tell("llm", "end", number * 1_000_000_000 + step, step_id=f"{at:016x}", model="m",
              input_tokens=3, output_tokens=4, status="ok")
     tell("turn", "end", number, status="completed", turn_kind="new")
-    print(number, flush=True)
+    print(number, time.monotonic(), flush=True)
     time.sleep(0.004)
 ingester.stop(30)
 """
@@ -60,68 +59,79 @@ CHECK = """
 """
 
 
+def states(ledger: Path, writer: subprocess.Popen[bytes]) -> set[int]:
+    """Read over and over; return how many were completed in each of three published files."""
+    seen, told = 0, set[int]()
+    # Until it was published a third time while the app wrote.
+    while writer.poll() is None and len(told) < 3:
+        if not ledger.exists():
+            time.sleep(0.05)
+            continue
+        # As a stranger's tool opens it, with nothing of ours at work.
+        with connected(ledger) as connection:
+            [(completed, steps, call_tokens, turn_tokens, turns)] = connection.execute(
+                CHECK
+            ).fetchall()
+        assert turn_tokens == 14 * completed
+        assert completed <= turns
+        assert turn_tokens <= call_tokens <= 14 * turns
+        assert steps <= 2 * turns
+        assert completed >= seen
+        seen = completed
+        told.add(completed)
+    return told
+
+
 def test_queries_of_other_processes_never_fail_and_lag_only_by_a_flush(tmp_path: Path):
     ledger = tmp_path / "traces.duckdb"
-    seen = 0
-    told: list[int] = []
-    command = [sys.executable, "-c", WRITER, str(ledger), "6"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-        while writer.poll() is None:
-            if not ledger.exists():
-                time.sleep(0.05)
-                continue
-            # As a stranger's tool opens it, with nothing of ours at work.
-            with duckdb.connect() as connection:
-                there = identity_of(ledger)
-                try:
-                    connection.execute(f"ATTACH '{ledger}' AS l (READ_ONLY)")
-                    connection.execute("USE l")
-                    [(completed, steps, call_tokens, turn_tokens, turns)] = connection.execute(
-                        CHECK
-                    ).fetchall()
-                except duckdb.Error:
-                    # DuckDB 2.0 opens a file twice, and mixes two if one took the other's place.
-                    if duckdb.__version__.startswith("1.") or identity_of(ledger) == there:
-                        raise
-                    continue
-            assert turn_tokens == 14 * completed
-            assert completed <= turns
-            assert turn_tokens <= call_tokens <= 14 * turns
-            assert steps <= 2 * turns
-            assert completed >= seen
-            seen = completed
-            told.append(completed)
-        written = [int(line) for line in writer.stdout]
+    stop = tmp_path / "stop"
+    command = [sys.executable, "-c", WRITER, str(ledger), str(stop)]
+    printed = tmp_path / "printed"
+    with printed.open("w") as lines, subprocess.Popen(command, stdout=lines) as writer:
+        try:
+            told = states(ledger, writer)
+        finally:
+            stop.touch()
+    written = printed.read_text().splitlines()
     assert writer.returncode == 0
-    assert len(set(told)) >= 2, "the file was published while the app wrote"
+    assert len(told) == 3
     with connect(ledger) as opened:
         [row] = list(opened.sql("SELECT count(*) AS n FROM engagements WHERE status='completed'"))
     assert row["n"] == len(written)
+
+
+def told_at(writer: subprocess.Popen[str], number: int = 0) -> float:
+    """Read on until an engagement of at least this number, and return when it was told."""
+    for line in writer.stdout:
+        found, at = line.split()
+        if int(found) >= number:
+            return float(at)
+    pytest.fail("the app ended")
 
 
 def test_what_has_ended_shows_at_once_to_whoever_connects(tmp_path: Path):
     """A command ingests what the app has sealed; the app itself never ingests here."""
     ledger = tmp_path / "traces.duckdb"
     program = WRITER.replace("ingester.start()", "").replace("ingester.stop(30)", "")
-    command = [sys.executable, "-c", program, str(ledger), "4"]
+    command = [sys.executable, "-c", program, str(ledger), str(tmp_path / "stop")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-        ended = 0
-        while writer.poll() is None and ended < 300:
-            ended = int(writer.stdout.readline() or ended)
-            if ended % 100 == 0:
-                time.sleep(
-                    0.3
-                )  # the segment is sealed by the next record after a tenth of a second
-                answer = subprocess.check_output(
-                    [
-                        *(Path(sys.executable).with_name("spanflow"), "sql", "--json"),
-                        *("SELECT count(*) AS n FROM engagements WHERE status = 'completed'",),
-                        *("--ledger", ledger),
-                    ]
-                )
-                [row] = json.loads(answer)
-                assert row["n"] >= ended
-        writer.kill()
+        try:
+            for ended in (100, 200, 300):
+                at = told_at(writer, ended)
+                # The segment is sealed by the next record after a tenth of a second.
+                while told_at(writer) < at + 0.2:
+                    pass
+                assert completed(ledger) >= ended
+        finally:
+            writer.kill()
+
+
+def completed(ledger: Path) -> int:
+    asked = "SELECT count(*) AS n FROM engagements WHERE status = 'completed'"
+    program = Path(sys.executable).with_name("spanflow")
+    answer = subprocess.check_output([program, "sql", "--json", asked, "--ledger", ledger])
+    [row] = json.loads(answer)
+    return row["n"]
 
 
 @pytest.mark.parametrize("replaced", [1, 2])

@@ -115,9 +115,12 @@ def test_a_stream_that_nobody_began_is_nothing(flow: Flow) -> None:
 
 
 async def test_a_task_that_is_cancelled_ends_its_coroutine(flow: Flow) -> None:
+    begun = asyncio.Event()
+
     @spanflow.step
     @spanflow.tool
     async def waits() -> None:
+        begun.set()
         await asyncio.sleep(60)
 
     async def turn() -> None:
@@ -125,7 +128,7 @@ async def test_a_task_that_is_cancelled_ends_its_coroutine(flow: Flow) -> None:
             await waits()
 
     task = asyncio.create_task(turn())
-    await asyncio.sleep(0.01)
+    await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -198,7 +198,7 @@ def test_a_worker_that_outlives_its_turn_does_not_go_on_believing_in_it(flow: Fl
 
     def ask(job: Callable[[], Any]) -> Any:
         jobs.put(job)
-        return done.get(timeout=10)
+        return done.get(timeout=120)
 
     with spanflow.engagement("first"), spanflow.agent("a"), spanflow.step("starts it"):
         worker.start()

@@ -61,7 +61,7 @@ def graph() -> Any:
 def perhaps_die(node: str) -> None:
     """Be killed, where the environment says that this process is to die in this node."""
     if os.environ.get("DIE_IN") == node:
-        time.sleep(0.5)  # what LangGraph saves beside the node is saved by then
+        time.sleep(1.5)  # what LangGraph saves beside the node is saved by then
         os.kill(os.getpid(), signal.SIGKILL)
 
 
