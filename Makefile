@@ -15,7 +15,7 @@ demo: .venv/demo ## drive the booking agent with 200 simulated users and check w
 	$(BIN)/spanflow demo $(ARGS)
 
 test: .venv/dev  ## run the tests
-	$(PYTEST) -n logical --dist loadfile --max-worker-restart 0 -m "not backends and not interop" $(ARGS)
+	$(PYTEST) -n logical --dist loadfile --max-worker-restart 1 -m "not backends and not interop" $(ARGS)
 
 check: .venv/dev ## lint, types, layout
 	$(BIN)/ruff check .
@@ -29,7 +29,7 @@ backends: .venv/dev ## bring the servers, once: Collector, Jaeger, Tempo, Promet
 	$(BIN)/python tests/backends/grafana_types.py "$(CACHE)/backends"
 
 test-backends: backends ## run the agents against those servers, and read from them what they were told
-	$(PYTEST) -m backends $(ARGS)
+	$(PYTEST) -n 4 --dist loadfile -m backends $(ARGS)
 
 dashboards: .venv/dev ## write grafana-dashboards/*.json anew from their source
 	$(BIN)/python grafana-dashboards/source

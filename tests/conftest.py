@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from crashes import (  # noqa: F401 - hooks
+    pytest_handlecrashitem,
+    pytest_report_teststatus,
+    pytest_sessionfinish,
+)
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor

@@ -103,20 +103,27 @@ def test_no_value_anywhere_stops_an_ingest_or_a_view(make, first, second, noise)
         journal.close()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    name=st.text(),
-    metadata=st.dictionaries(
+TOLD = st.tuples(
+    st.text(),
+    st.dictionaries(
         st.text(max_size=5), st.none() | st.booleans() | st.integers(-9, 9) | st.text(), max_size=4
     ),
 )
-def test_text_and_metadata_come_back_equal(make, name, metadata):
+
+
+# Many in each ledger: it is the ingest that takes time.
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(several=st.lists(TOLD, min_size=5, max_size=15))
+def test_text_and_metadata_come_back_equal(make, several):
     with tempfile.TemporaryDirectory() as folder:
         ledger = Path(folder, "l.duckdb")
-        make.write(ledger, [make.turn(name=name, metadata=metadata)])
-        [row] = make.ask(ledger, "SELECT name, metadata FROM engagements")
-        assert row["name"] == name
-        assert orjson.loads(row["metadata"]) == metadata
+        told = [
+            make.turn(nth, trace=nth, at=nth, engagement_id=f"e{nth}", name=name, metadata=metadata)
+            for nth, (name, metadata) in enumerate(several, 1)
+        ]
+        make.write(ledger, told)
+        rows = make.ask(ledger, "SELECT name, metadata FROM engagements ORDER BY started_at")
+        assert [(row["name"], orjson.loads(row["metadata"])) for row in rows] == several
 
 
 def test_wide_names_and_nul_come_back_equal(ledger, make):

@@ -37,7 +37,8 @@ def test_only_changed_rows_are_published(ledger, make):
     assert ledger.stat().st_mtime_ns == before
 
 
-def test_publishing_is_sparing_unless_forced(ledger, make):
+def test_publishing_is_sparing_unless_forced(ledger, make, monkeypatch):
+    monkeypatch.setattr("spanflow.ledger.publish.SHORTEST_INTERVAL_S", 3_600.0)
     make.write(ledger, [make.turn(1)])
     ingest(ledger)
     assert publish(ledger)

@@ -90,6 +90,12 @@ def recorded(make, tmp_path_factory):
     return ledger
 
 
+@pytest.fixture(scope="module")
+def digested(recorded):
+    """A digest of the first of them."""
+    return digest_of(recorded, "e1")
+
+
 @pytest.fixture
 def copied(recorded, tmp_path):
     """The published file alone, to do with as one likes."""
@@ -214,9 +220,8 @@ def test_a_process_that_is_no_longer_gone_is_an_alteration(copied):
 
 @SETTINGS
 @given(data=st.data())
-def test_any_cell_that_is_changed_is_seen(recorded, tmp_path, data):
+def test_any_cell_that_is_changed_is_seen(recorded, digested, tmp_path, data):
     file = shutil.copy(recorded, tmp_path / "traces.duckdb")
-    before = digest_of(file, "e1")
     table = data.draw(st.sampled_from(["records", "turn_facts", "engagement_facts"]))
     with duckdb.connect(str(file)) as connection:
         columns = connection.execute(
@@ -231,7 +236,7 @@ def test_any_cell_that_is_changed_is_seen(recorded, tmp_path, data):
         row_id, value = data.draw(st.sampled_from(rows))
         new = data.draw(VALUES[kind].filter(lambda drawn: drawn != value))
         connection.execute(f"UPDATE {table} SET {name} = $1 WHERE rowid = $2", [new, row_id])
-    assert verdict_on(file, "e1", before) == "altered", (table, name, value, new)
+    assert verdict_on(file, "e1", digested) == "altered", (table, name, value, new)
 
 
 VALUES = {
@@ -243,39 +248,52 @@ VALUES = {
 }
 
 
-@settings(SETTINGS, max_examples=8)
-@given(data=st.data())
-def test_whatever_comes_late_extends(make, tmp_path, data):
-    late = data.draw(
-        st.lists(
-            st.tuples(
-                st.sampled_from(["step", "llm", "tool", "span", "turn"]),
-                st.integers(200, 260),
-                st.sampled_from([1, 51, 300]),
-                st.integers(-10, 500),
-                st.sampled_from([None, 2, 3, 52]),
-            ),
-            min_size=1,
-            max_size=6,
-            unique_by=lambda drawn: drawn[1],
-        )
-    )
+LATE = st.lists(
+    st.tuples(
+        st.sampled_from(["step", "llm", "tool", "span", "turn"]),
+        st.integers(200, 260),
+        st.sampled_from([1, 51, 300]),
+        st.integers(-10, 500),
+        st.sampled_from([None, 2, 3, 52]),
+    ),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda drawn: drawn[1],
+)
+
+
+# Several journeys in each ledger: it is the ingests that take time.
+@settings(SETTINGS, max_examples=2)
+@given(several=st.lists(LATE, min_size=4, max_size=6))
+def test_whatever_comes_late_extends(make, tmp_path, several):
     folder = tmp_path / os.urandom(8).hex()
     ledger = folder / "traces.duckdb"
-    make.write(ledger, journey(make))
+    firsts = {f"e{nth}": nth * 1_000 for nth in range(len(several))}
+    for engagement, first in firsts.items():
+        make.write(ledger, journey(make, engagement, first + 1))
     refresh(ledger)
-    before = digest_of(ledger, "e1")
-    records = [
-        make.turn(span, trace=1, at=at)
-        if kind == "turn"
-        else make.record(
-            kind, span, turn=turn, trace=1, at=at, step_id=step, status="ok", input_tokens=3
-        )
-        for kind, span, turn, at, step in late
-    ]
-    make.write(ledger, records)
+    before = {engagement: digest_of(ledger, engagement) for engagement in firsts}
+    for (engagement, first), late in zip(firsts.items(), several, strict=True):
+        same = {"engagement_id": engagement, "trace": first + 1}
+        records = [
+            make.turn(first + span, at=at, **same)
+            if kind == "turn"
+            else make.record(
+                kind,
+                first + span,
+                turn=first + turn,
+                at=at,
+                step_id=step and first + step,
+                status="ok",
+                input_tokens=3,
+                **same,
+            )
+            for kind, span, turn, at, step in late
+        ]
+        make.write(ledger, records)
     refresh(ledger)
-    assert verdict_on(ledger, "e1", before) == "extended"
+    verdicts = {one: verdict_on(ledger, one, digest) for one, digest in before.items()}
+    assert verdicts == dict.fromkeys(firsts, "extended")
 
 
 def test_columns_that_a_later_version_adds_change_no_digest(copied, monkeypatch):

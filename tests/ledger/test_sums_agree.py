@@ -84,8 +84,8 @@ def reports(make, number, call):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(made, max_size=8), st.data())
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(made, max_size=20), st.data())
 def test_calls_steps_turns_and_engagements_have_the_same_sums(make, calls, data):
     records = [
         report for number, call in enumerate(calls, 1) for report in reports(make, number, call)
