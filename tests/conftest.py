@@ -74,6 +74,8 @@ def _made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(store, "_begin", copied)
+        # On a busy machine another's ingest takes long, and a test wants what comes after it.
+        patched.setattr("spanflow.ledger.publish.REFRESH_WAITS_S", 120.0)
         yield
 
 

@@ -147,6 +147,19 @@ def test_a_child_that_outlives_its_parent_does_not_keep_it_alive(ledger, make):
         os.kill(child, signal.SIGKILL)
 
 
+def test_a_long_ingest_draws_no_progress_into_the_apps_output(ledger):
+    """DuckDB would, in a program that has no file of its own."""
+    asked = """
+        from spanflow.ledger.places import Places
+        from spanflow.ledger.store import open_store
+        places = Places.of(ledger)
+        places.make()
+        with open_store(places) as connection:
+            print(connection.execute("SELECT current_setting('enable_progress_bar')").fetchall())
+        """
+    assert finish(start(ledger, asked)) == "[(False,)]\n"
+
+
 def test_forks_while_an_ingester_works_lose_nothing(ledger, make):
     finish(
         start(

@@ -227,7 +227,10 @@ def _connect(places: Places, pace: Pace) -> duckdb.DuckDBPyConnection:
     shutil.rmtree(spill, ignore_errors=True)
     with contextlib.suppress(OSError):
         spill.mkdir(mode=PRIVATE_DIRECTORY)
-    return duckdb.connect(str(places.store), config=_config(places, pace))
+    opened = duckdb.connect(str(places.store), config=_config(places, pace))
+    # In a notebook or under `python -c` it would be drawn into the app's own output.
+    opened.execute("SET enable_progress_bar = false")
+    return opened
 
 
 def _begin(places: Places) -> None:
