@@ -14,6 +14,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from patience import be_patient
+
 PROCESSES = 4
 
 
@@ -22,6 +24,7 @@ def agent(ledger: str) -> Any:
     import spanflow
 
     spanflow.configure(ledger=ledger)
+    be_patient()
     from graphs import calling, chain, llm
 
     return chain("a", "b", "c", b=calling(llm(2, 1)))

@@ -33,6 +33,8 @@ APP = textwrap.dedent(
     print(app.invoke({"messages": [("user", "hello")]})["messages"][-1].content)
     """
 )
+TESTS = str(Path(__file__).parent)
+PATIENT = f"import sys; sys.path.append({TESTS!r}); import patience; sys.path.pop()\n"
 WHAT_IS_LOADED = """
 watched = {'spanflow', 'duckdb', 'langgraph', 'litellm'}
 print(json.dumps([m for m in sys.modules if m.split('.')[0] in watched]))
@@ -41,7 +43,7 @@ print(json.dumps([m for m in sys.modules if m.split('.')[0] in watched]))
 
 def run(tmp_path: Path, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `code` as a program with nothing but these variables set."""
-    (tmp_path / "app.py").write_text(code)
+    (tmp_path / "app.py").write_text(PATIENT + code)
     from shutil import which
 
     launcher = which("opentelemetry-instrument", path=str(Path(sys.executable).parent))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from conftest import Flow
 
-TESTS = str(Path(__file__).parent)
+PATH = f"import sys; sys.path[:0] = [{str(Path(__file__).parent)!r}]\nimport patience\n"
 
 
 def run(tmp_path: Path, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -33,7 +33,7 @@ def run(tmp_path: Path, code: str, **environment: str) -> subprocess.CompletedPr
     quiet = {f"OTEL_{what}_EXPORTER": "none" for what in ("TRACES", "METRICS", "LOGS")}
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "SPANFLOW_"))}
     return subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[:0] = [{TESTS!r}]\n" + textwrap.dedent(code)],
+        [sys.executable, "-c", PATH + textwrap.dedent(code)],
         cwd=tmp_path,
         env={**kept, **quiet, "PYTHONDONTWRITEBYTECODE": "1", **environment},
         capture_output=True,
@@ -258,7 +258,7 @@ def test_a_flush_makes_rows_visible_to_another_process(tmp_path: Path) -> None:
         )
         for name in ("a", "b"):
             chain(name).invoke({"log": []})
-            assert spanflow.flush()
+            assert spanflow.flush(120)
             print(subprocess.check_output([sys.executable, "-c", reader], text=True), end="")
         """
     )
@@ -364,7 +364,7 @@ def test_flushing_while_the_interpreter_goes_down(tmp_path: Path) -> None:
         import atexit
         spanflow.configure()
         chain("a").invoke({"log": []})
-        atexit.register(lambda: print(spanflow.flush()))
+        atexit.register(lambda: print(spanflow.flush(120)))
         """
     )
     done = run(tmp_path, code, SPANFLOW_LEDGER="traces.duckdb", SPANFLOW_INGEST="exit")

@@ -42,7 +42,7 @@ def run(folder: Path, *code: str, **environment: str) -> list[tuple[Any, ...]]:
     ledger = folder / "traces.duckdb"
     body = "".join(map(textwrap.dedent, code))
     subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[:0] = [{TESTS!r}]\n{body}"],
+        [sys.executable, "-c", f"import sys; sys.path[:0] = [{TESTS!r}]\nimport patience\n{body}"],
         cwd=folder,
         env={**kept, **quiet, "SPANFLOW_LEDGER": str(ledger), **environment},
         check=True,

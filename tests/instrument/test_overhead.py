@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import statistics
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -43,19 +42,19 @@ async def test_no_sync_and_no_lock_on_the_callers_thread(
     assert flow.one("SELECT count(*) FROM turns") == 2
 
 
-def test_a_step_costs_far_less_than_five_times_its_aim(flow: Flow) -> None:
-    """The aim is 100 µs a step; the bench measures it, this only catches a blunder."""
+def test_a_step_costs_no_more_than_a_few_times_what_it_costs_alone(flow: Flow) -> None:
+    """The bench measures it; this only catches a blunder, on a machine however slow."""
     app = chain(*(f"node_{n}" for n in range(10)))
 
-    def median_us() -> float:
+    def least_s() -> float:
         taken: list[float] = []
         for _ in range(40):
             began = time.thread_time()
             app.invoke({"log": []})
-            taken.append((time.thread_time() - began) / 10 * 1e6)
-        return statistics.median(taken)
+            taken.append(time.thread_time() - began)
+        return min(taken)
 
-    ours = median_us()
+    ours = least_s()
     spanflow.uninstrument()
-    assert ours - median_us() < 500
+    assert ours < 6 * least_s()
     assert len(flow.named("step node_0")) == 40
