@@ -278,8 +278,8 @@ def test_after_a_shutdown_what_was_recorded_is_in_the_ledger(tmp_path: Path) -> 
         import os
         spanflow.configure(ledger="traces.duckdb")
         chain("a").invoke({"log": []})
-        spanflow.shutdown()
-        spanflow.shutdown()
+        spanflow.shutdown(120)
+        spanflow.shutdown(120)
         chain("b").invoke({"log": []})
         sys.stdout.flush()
         os._exit(0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asked
+import pytest
 from analytics.walks import told, walking
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ while not stop.exists():
                         "status": "completed", "ended_ns": time.time_ns()})
     journal.append({**same, "kind": "turn", "span_id": f"{number:016x}", "turn_kind": "new",
                     "status": "completed", "ended_ns": time.time_ns()})
-    time.sleep(0.004)
+    time.sleep(0.02)
 ingester.stop(120)
 print(number)
 """
@@ -65,6 +66,7 @@ def read(ledger: Path) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.timeout(600)
 def test_other_processes_ask_while_an_app_writes(tmp_path: Path) -> None:
     ledger, stop = tmp_path / "traces.duckdb", tmp_path / "stop"
     seen: list[int] = []

@@ -154,7 +154,7 @@ def live(ledger: Path, sending: dict[str, str]) -> None:
             timeout=240,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stdout + done.stderr
     ingest = [BIN / "spanflow", "ingest", "--ledger", ledger]
     subprocess.run(ingest, check=True, capture_output=True, timeout=240)
 

@@ -39,7 +39,7 @@ def asked(tmp_path_factory):
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=240, check=False
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stdout + done.stderr
     time.sleep(1.1)
     until_ms = int(time.time() * 1000)
     with duckdb.connect(str(ledger), read_only=True) as connection:
