@@ -249,7 +249,7 @@ def test_whatever_a_span_says_of_itself_is_read(name: str, attributes: dict[str,
 
 
 # Many in each ledger: it is the ingest that takes time.
-@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     several=st.lists(
         st.dictionaries(KEYS, VALUES.filter(lambda value: value is not None)),

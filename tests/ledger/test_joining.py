@@ -182,7 +182,7 @@ def tellings(draw: Any) -> list[dict[str, Any]]:
 
 @settings(
     deadline=None,
-    max_examples=3,
+    max_examples=8,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

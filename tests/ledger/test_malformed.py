@@ -112,7 +112,7 @@ TOLD = st.tuples(
 
 
 # Many in each ledger: it is the ingest that takes time.
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(several=st.lists(TOLD, min_size=5, max_size=15))
 def test_text_and_metadata_come_back_equal(make, several):
     with tempfile.TemporaryDirectory() as folder:

@@ -263,7 +263,7 @@ LATE = st.lists(
 
 
 # Several journeys in each ledger: it is the ingests that take time.
-@settings(SETTINGS, max_examples=2)
+@settings(SETTINGS, max_examples=4)
 @given(several=st.lists(LATE, min_size=4, max_size=6))
 def test_whatever_comes_late_extends(make, tmp_path, several):
     folder = tmp_path / os.urandom(8).hex()

@@ -84,7 +84,7 @@ def reports(make, number, call):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(made, max_size=20), st.data())
 def test_calls_steps_turns_and_engagements_have_the_same_sums(make, calls, data):
     records = [
