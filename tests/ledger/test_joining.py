@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -182,30 +181,20 @@ def tellings(draw: Any) -> list[dict[str, Any]]:
 
 @settings(
     deadline=None,
-    max_examples=8,
+    max_examples=12,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-# Several calls in each pair of ledgers: it is the ingests that take time.
-@given(
-    several=st.lists(st.tuples(tellings(), st.integers(0, 5)), min_size=4, max_size=6),
-    turned=st.booleans(),
-)
+@given(told=tellings(), split=st.integers(0, 5), turned=st.booleans())
 def test_half_known_here_and_half_there_is_as_if_all_had_come_here(
-    make: Any, ledger: Path, several: list[tuple[list[dict[str, Any]], int]], turned: bool
+    make: Any, ledger: Path, told: list[dict[str, Any]], split: int, turned: bool
 ):
-    records = [
-        [make.record("llm", 3 + nth, step_id=2, **dict(fields)) for fields in told]
-        for nth, (told, _) in enumerate(several)
-    ]
-    splits = [split for _, split in several]
-    some = [one for told, split in zip(records, splits, strict=True) for one in told[:split]]
-    others = [one for told, split in zip(records, splits, strict=True) for one in told[split:]]
+    records = [make.record("llm", 3, step_id=2, **dict(fields)) for fields in told]
     folder = ledger.parent / f"case-{len(list(ledger.parent.iterdir()))}"
     here, there, together = (folder / f"{name}.duckdb" for name in ("here", "there", "together"))
-    make.write(here, [make.turn(1), *some])
-    make.write(there, [make.turn(1), *others])
-    make.write(together, [make.turn(1), *itertools.chain(*records)])
+    make.write(here, [make.turn(1), *records[:split]])
+    make.write(there, [make.turn(1), *records[split:]])
+    make.write(together, [make.turn(1), *records])
     first, second = (there, here) if turned else (here, there)
     join(first, second)
     query = "SELECT * EXCLUDE (process_id, revision) FROM records ORDER BY span_id"
