@@ -61,6 +61,21 @@ def test_a_call_that_came_after_its_turn(make, path):
     ]
 
 
+def test_a_call_that_outlived_the_step_around_its_own(make, path):
+    make.write(
+        path,
+        [
+            make.turn(1, attributes=TEN, until=9),
+            make.step(2, "a", attributes=told(llm_calls=0), at=1, until=3),
+            make.step(4, "a/b", parent_step_id=make.ident(2), attributes=TEN, at=1, until=8),
+            make.llm(3, 4, (7, 3), total_tokens=10, at=2, until=4),
+        ],
+    )
+    assert {(what, span, reason) for what, span, *_, reason in conflicts(make, path)} == {
+        ("step", make.ident(2), "late_span")
+    }
+
+
 def test_a_call_whose_record_was_lost(make, path):
     make.write(path, one_call(make)[:2])
     found = conflicts(make, path)

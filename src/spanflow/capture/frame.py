@@ -189,6 +189,8 @@ class Frame:
                 step.end()
 
     def _close_steps(self, status: str, error: BaseException | None) -> None:
+        for step in self.open.values():
+            step.add_up()  # whichever of them ends first
         self._settle()
         for step in list(self.open.values()):
             step.end(status, error if status == "failed" else None)
@@ -227,6 +229,8 @@ class Nested(Frame):
         self._first: int | None = None
         with turn.lock:
             turn.nested += 1
+            if step is not None:
+                step.inner += 1
             if turn.is_plain or turn.orders:
                 self._order = turn.order_below(step)
                 self._follows = self._order.begin()
@@ -270,6 +274,11 @@ class Nested(Frame):
                 self._order.stands(self.causes.last())
                 self._order.end()
             self.turn.nested -= 1
+            around = self.parent_step
+            while around is not None and around.is_over:
+                around = around.parent
+            if around is not None:
+                around.inner -= 1
             if outcome == "paused" and self._is_outermost:
                 self.turn.waits_inside(self._thread)
         ended_ns = time.time_ns()

@@ -62,6 +62,7 @@ class Step:
         "error",
         "frame",
         "goal",
+        "inner",
         "inner_error",
         "is_global",
         "key",
@@ -106,6 +107,7 @@ class Step:
         self.parked = False
         self.error: BaseException | None = None
         self.inner_error: BaseException | None = None
+        self.inner = 0  # graphs that run in it now, those that a step inside it left behind too
         self.ended_ns = 0
         # Made when something happens: most steps of most graphs have none of these.
         self._events: Events | None = None
@@ -295,12 +297,9 @@ class Step:
             turn.note_end(self)
             if turn.identity.on_thread and self.parent is None and self.status == "completed":
                 lineage.note_step(turn.span_id, self.superstep, self.trace_id, self.span_id)
-            if self._calls is not None:
-                around = self._ancestors()
-                if around:
-                    turn.calls.place(self.span_id, tuple(step.span_id for step in around))
-                inside = (step.totals for step in around)
-                self._calls.settle(turn.calls, self.totals, turn.totals, *inside)
+            self.add_up()
+            if self.inner:
+                self._leave_behind()
             self.base |= {
                 "phase": "end",
                 "ended_ns": self.ended_ns,
@@ -308,6 +307,27 @@ class Step:
                 "attempts": self.attempts,
             }
         self._write()
+
+    def add_up(self) -> None:
+        """Add the calls made so far to what this step, those around it and its turn have spent."""
+        if self._calls is None:
+            return
+        turn, around = self.frame.turn, self._ancestors()
+        if around:
+            turn.calls.place(self.span_id, tuple(step.span_id for step in around))
+        inside = (step.totals for step in around)
+        self._calls.settle(turn.calls, self.totals, turn.totals, *inside)
+
+    def _leave_behind(self) -> None:
+        """Count what graphs spent so far that still run in it, and hand them on to the step around.
+
+        One that is cancelled may leave before the work inside it has noticed.
+        """
+        for step in list(self.frame.turn.steps.values()):
+            if self in step._ancestors():  # noqa: SLF001 - one of its own kind
+                step.add_up()
+        if self.parent is not None:
+            self.parent.inner += self.inner
 
     def _whereabouts(self) -> dict[str, AttributeValue]:
         """Return what a span must say to be found as this step: said last, it is dropped last."""

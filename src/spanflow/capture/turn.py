@@ -307,6 +307,9 @@ class Turn(Frame):
         with self.lock:
             if self.ended:
                 return
+            if self.nested:  # left behind by whoever ran them
+                for step in list(self.steps.values()):
+                    step.add_up()
             self._close_steps("cancelled", None)
             self.ended = True
         ended_ns = ended_ns or time.time_ns()

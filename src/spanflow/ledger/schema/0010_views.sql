@@ -1074,6 +1074,27 @@ numbers AS (
         ]) AS number
     FROM places
 ),
+-- None and unknown are told apart by the calls.
+differences AS (FROM numbers WHERE coalesce(number.on_spans, 0) <> coalesce(number.in_ledger, 0)),
+-- UNION forgets repetitions, so a circle of parents ends.
+within AS (
+    SELECT c.turn_id, c.ended_ns, c.step_id
+    FROM calls c
+    SEMI JOIN differences USING (turn_id)
+    WHERE c.step_id IS NOT NULL
+    UNION
+    SELECT w.turn_id, w.ended_ns, s.parent_step_id
+    FROM within w
+    JOIN records s ON s.turn_id = w.turn_id AND s.span_id = w.step_id AND s.kind = 'step'
+    WHERE s.parent_step_id IS NOT NULL
+),
+-- A step that is cancelled may leave before the work inside it has noticed.
+outlived AS (
+    SELECT DISTINCT w.turn_id
+    FROM within w
+    JOIN records s ON s.turn_id = w.turn_id AND s.span_id = w.step_id AND s.kind = 'step'
+    WHERE w.ended_ns > s.ended_ns
+),
 -- Agents and their like, which are no calls and tell what they believe their calls spent.
 agents AS (
     SELECT engagement_id, turn_id, step_id, trace_id, span_id, input_tokens, output_tokens, total_tokens
@@ -1132,17 +1153,19 @@ SELECT
         WHEN t.llm_reports < on_span(s.attributes, 'llm_calls') THEN 'lost_record'
         WHEN n.number.field = 'tool_calls' AND t.tool_reports < n.number.on_spans THEN 'lost_record'
         WHEN t.turn_id IS NULL THEN 'lost_record'
-        WHEN n.calls_on_spans < n.calls_in_ledger AND t.any_late THEN 'late_span'
-        WHEN n.number.field = 'tool_calls' AND n.number.on_spans < n.number.in_ledger AND t.any_late THEN 'late_span'
+        WHEN n.calls_on_spans < n.calls_in_ledger AND (t.any_late OR o.turn_id IS NOT NULL) THEN 'late_span'
+        WHEN
+            n.number.field = 'tool_calls' AND n.number.on_spans < n.number.in_ledger
+            AND (t.any_late OR o.turn_id IS NOT NULL)
+            THEN 'late_span'
         WHEN t.any_duplicate THEN 'duplicate_scope'
         WHEN t.any_nested THEN 'nested_span'
         ELSE 'unexplained'
     END AS reason
-FROM numbers n
+FROM differences n
 JOIN turn_spans s ON s.turn_id = n.turn_id
 LEFT JOIN reported t ON t.turn_id = n.turn_id
--- None and unknown are told apart by the calls.
-WHERE coalesce(n.number.on_spans, 0) <> coalesce(n.number.in_ledger, 0)
+LEFT JOIN outlived o ON o.turn_id = n.turn_id
 UNION ALL
 -- The parts' sum, and the total that is kept.
 SELECT
