@@ -29,7 +29,7 @@ backends: .venv/dev ## bring the servers, once: Collector, Jaeger, Tempo, Promet
 	$(BIN)/python tests/backends/grafana_types.py "$(CACHE)/backends"
 
 test-backends: backends ## run the agents against those servers, and read from them what they were told
-	$(PYTEST) -n logical --dist loadfile -m backends $(ARGS)
+	$(PYTEST) -m backends $(ARGS)
 
 dashboards: .venv/dev ## write grafana-dashboards/*.json anew from their source
 	$(BIN)/python grafana-dashboards/source

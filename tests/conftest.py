@@ -13,6 +13,7 @@ from crashes import (  # noqa: F401 - hooks
     pytest_report_teststatus,
     pytest_sessionfinish,
 )
+from hypothesis import HealthCheck, settings
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -26,6 +27,12 @@ from spanflow.ledger.places import Places
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+# How fast examples are drawn is the machine's affair.
+settings.register_profile(
+    "unhurried", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("unhurried")
 
 SALTS = 16
 """More ledgers than a test makes, each with a salt of its own."""

@@ -262,6 +262,21 @@ async def test_a_cached_node_asynchronously(flow: Flow) -> None:
     assert [p for p, _ in flow.steps()] == ["dear", "next", "dear", "next"]
 
 
+async def test_a_cached_task_is_a_step_inside_its_workflow(flow: Flow) -> None:
+    look = task(lambda area: area, cache_policy=CachePolicy(ttl=60), name="look")
+
+    @entrypoint(cache=InMemoryCache())
+    async def trip(area: str) -> list[str]:
+        return [await look(area), await look("Ginza")]
+
+    for _ in range(2):
+        assert await trip.ainvoke("Ueno") == ["Ueno", "Ginza"]
+    assert flow.sql("SELECT path, count(*), count(parent_step_id) FROM steps GROUP BY path") == [
+        ("trip", 2, 0),
+        ("trip/look", 4, 4),
+    ]
+
+
 def test_commands_and_odd_results_are_recorded(flow: Flow) -> None:
     def jump(state: State) -> Command[Any]:
         return Command(update={"log": ["jump"]}, goto="two")

@@ -383,7 +383,9 @@ JUNK = st.recursive(
 
 
 @settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+    max_examples=60,
 )
 @given(told=st.fixed_dictionaries({}, optional=dict.fromkeys(Kept.__annotations__, JUNK)))
 def test_nothing_malformed_changes_or_stops_a_run(flow_with, told):

@@ -178,9 +178,13 @@ async def _amatched(wrapped: Callable[..., Any], _loop: Any, args: Any, kwargs: 
 
 @guarded("langgraph.cached")
 def _note_cached(tasks: Any) -> None:
-    """Record each node whose result came from the node cache as a step that took no time."""
-    frame = _frame() if tasks else None
-    if frame is None:
+    """Record each node whose result came from the node cache as a step that took no time.
+
+    Those that a workflow called while it ran are tasks, and steps inside its own.
+    """
+    scope = scopes.live() if tasks else None
+    frame = scope.frame if scope is not None else None
+    if scope is None or frame is None:
         return
     for task in tasks:
         metadata = task.config["metadata"]
@@ -189,6 +193,7 @@ def _note_cached(tasks: Any) -> None:
             str(task.name),
             _key(task),
             superstep=superstep if isinstance(superstep, int) else None,
+            parent=scope.step,
             cached=True,
             causes=causes_of(frame, _key(task), metadata),
         )

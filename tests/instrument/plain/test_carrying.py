@@ -46,7 +46,9 @@ IDS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_si
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
+)
 @given(engagement_id=IDS, others=st.dictionaries(st.from_regex("[a-z]{1,8}", fullmatch=True), IDS))
 def test_what_is_carried_arrives_as_it_was_and_so_does_the_rest(flow_with, engagement_id, others):
     flow_with(ledger=None, accept_baggage=True)
