@@ -90,7 +90,7 @@ class AdoptedStep(Step):
         self._events.add(event)
 
     def note_inner(self, error: BaseException | None, told: tuple[str, str] | None = None) -> None:
-        """Hear of an error from inside: by its class and message, this step's span may repeat it."""
+        """Hear of an error from inside, which this step's span may repeat in its own words."""
         if told is None and error is not None:
             told = told_by(error, self.frame.runtime.payload_bytes)
         super().note_inner(error, told)

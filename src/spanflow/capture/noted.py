@@ -7,6 +7,7 @@ cannot be, so that of them only the last few are known, and held until whoever a
 from __future__ import annotations
 
 from collections import deque
+from typing import cast
 from weakref import WeakValueDictionary
 
 __all__ = ["Noted"]
@@ -45,7 +46,10 @@ class Noted:
         """Whether this very error came up, or all those of a group of them."""
         if self._weak.get(id(error)) is error or any(one is error for one in tuple(self._held)):
             return True
-        return isinstance(error, BaseExceptionGroup) and all(map(self.has, error.exceptions))
+        if not isinstance(error, BaseExceptionGroup):
+            return False
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return all(self.has(one) for one in group.exceptions)
 
     def has_told(self, told: tuple[str, str]) -> bool:
         """Whether an error of this class and message was told."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,14 +33,22 @@ def errors(flow: Flow) -> list[tuple[str | None, str]]:
     return rows
 
 
+def fail(kind: type[Exception], message: str) -> None:
+    raise kind(message)
+
+
 @KINDS
 def test_what_ends_a_turn_after_another_error_was_caught_counts(
     flow: Flow, kind: type[Exception]
 ) -> None:
-    with pytest.raises(kind), spanflow.engagement("desk"):
-        with contextlib.suppress(kind), spanflow.step("ask"):
-            raise kind("caught")
-        raise kind("not caught")
+    def serve() -> None:
+        with spanflow.engagement("desk"):
+            with contextlib.suppress(kind), spanflow.step("ask"):
+                fail(kind, "caught")
+            fail(kind, "not caught")
+
+    with pytest.raises(kind):
+        serve()
     assert errors(flow) == [("ask", "caught"), (None, "not caught")]
 
 
@@ -48,11 +56,15 @@ def test_what_ends_a_turn_after_another_error_was_caught_counts(
 def test_what_a_step_let_out_ends_the_turn_without_counting_again(
     flow: Flow, kind: type[Exception]
 ) -> None:
-    with pytest.raises(kind), spanflow.engagement("desk"):
-        with contextlib.suppress(kind), spanflow.step("first"):
-            raise kind("caught")
-        with spanflow.step("outer"), spanflow.step("inner"):
-            raise kind("not caught")
+    def serve() -> None:
+        with spanflow.engagement("desk"):
+            with contextlib.suppress(kind), spanflow.step("first"):
+                fail(kind, "caught")
+            with spanflow.step("outer"), spanflow.step("inner"):
+                fail(kind, "not caught")
+
+    with pytest.raises(kind):
+        serve()
     assert errors(flow) == [("first", "caught"), ("outer/inner", "not caught")]
 
 
@@ -80,27 +92,30 @@ def test_of_several_that_fail_side_by_side_the_first_comes_up(
 def test_more_than_can_be_held_come_up_from_threads(flow: Flow) -> None:
     def look_up(area: int) -> None:
         with spanflow.step("look up"):
-            raise BoomError(str(area))
+            fail(BoomError, str(area))
 
-    with pytest.raises(BoomError), spanflow.engagement("desk"), ThreadPoolExecutor(2) as pool:
-        asked = [pool.submit(look_up, n) for n in range(40)]
-        problems = [one.exception() for one in asked]
-        assert problems[0] is not None
-        raise problems[0]
+    def serve() -> None:
+        with spanflow.engagement("desk"), ThreadPoolExecutor(2) as pool:
+            asked = [pool.submit(look_up, n) for n in range(40)]
+            wait(asked)
+            asked[0].result()
+
+    with pytest.raises(BoomError):
+        serve()
     assert len(errors(flow)) == 40
 
 
 def test_a_group_of_errors_that_all_came_up_is_none_of_its_own(flow: Flow) -> None:
-    async def fail(name: str) -> None:
+    async def look_up(name: str) -> None:
         with spanflow.step(name):
             await asyncio.sleep(0)
-            raise BoomError(name)
+            fail(BoomError, name)
 
     async def main(*, also: bool) -> None:
         async with spanflow.engagement("desk"), spanflow.step("par"), asyncio.TaskGroup() as group:
-            group.create_task(fail("a"))
+            group.create_task(look_up("a"))
             if also:
-                raise BoomError("of the group's own")
+                fail(BoomError, "of the group's own")
 
     for also in (False, True):
         with pytest.raises(ExceptionGroup):
@@ -117,5 +132,5 @@ def test_an_agents_error_that_ends_a_block_counts_once(flow: Flow) -> None:
         spanflow.engagement("desk"),
         tracer.start_as_current_span("invoke_agent planner", attributes=agent),
     ):
-        raise BoomError("no")
+        fail(BoomError, "no")
     assert errors(flow) == [("planner", "no")]

@@ -6,11 +6,10 @@ import asyncio
 import contextvars
 from typing import TYPE_CHECKING
 
-import pytest
-
 import spanflow
 
 if TYPE_CHECKING:
+    import pytest
     from conftest import Flow
 
 
@@ -31,9 +30,7 @@ def told(flow: Flow) -> list[tuple[str, str | None]]:
     return rows
 
 
-def test_a_copied_context_outlives_its_step(
-    flow: Flow, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_copied_context_outlives_its_step(flow: Flow, caplog: pytest.LogCaptureFixture) -> None:
     with spanflow.engagement("desk"):
         with spanflow.step("search"):
             with spanflow.step("rank"):
