@@ -124,7 +124,7 @@ SELECT
     t.goals,
     g.goal,
     -- A clock that runs ahead must not reach it after all is over.
-    if(g.goal_ns IS NULL, NULL, least(g.goal_ns, u.last_ns)) AS goal_ns,
+    least(g.goal_ns, u.last_ns) AS goal_ns,
     coalesce(
         l.failed, l.open, if(t.phase = 'end' AND t.status = 'paused', coalesce(l.waiting, b.place), NULL), l.leaf
     ) AS dropped_at,
