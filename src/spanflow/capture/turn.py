@@ -277,8 +277,8 @@ class Turn(Frame):
 
     def _came_up(self, error: BaseException | None, told: tuple[str, str]) -> bool:
         """Whether what ended the turn ended a step before, whose event it then is."""
-        if error is None:
-            return self.failed is not None
+        if error is None or not self.is_plain:
+            return self.failed is not None  # a graph may raise another error than its step
         return self.noted is not None and (self.noted.has(error) or self.noted.has_told(told))
 
     def reach(self, goal: str, at_ns: int, payload: dict[str, Any] | None) -> None:
