@@ -264,12 +264,7 @@ class Step:
         self.parked = True
 
     def note_inner(self, error: BaseException | None, told: tuple[str, str] | None = None) -> None:
-        """Hear of an error that ended a step inside this one, which may come up.
-
-        Args:
-            error: The error itself, where it is known.
-            told: Its class and message, where somebody else's span tells no more.
-        """
+        """Hear of an error that ended a step inside this one, as :meth:`Turn.note_inner` does."""
         self.noted = self.noted or Noted()
         self.noted.add(error, told)
 
