@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,9 @@ from langgraph.pregel import Pregel
 
 import spanflow
 from spanflow import setup
+from spanflow.ledger.election import elected
+from spanflow.ledger.places import Places
+from spanflow.ledger.publish import REFRESH_WAITS_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -264,6 +269,29 @@ def test_a_flush_makes_rows_visible_to_another_process(tmp_path: Path) -> None:
     )
     done = run(tmp_path, code)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[('a',)]\n[('a',), ('b',)]\n", "")
+
+
+@pytest.mark.usefixtures("flow")
+def test_a_flush_waits_for_a_long_round_of_the_ingester(tmp_path: Path) -> None:
+    ledger = tmp_path / "busy.duckdb"
+    spanflow.configure(ledger=ledger, ingest="exit")
+    chain("a").invoke({"log": []})
+    assert spanflow.flush(60)
+    chain("b").invoke({"log": []})
+    at_work = threading.Event()
+
+    def work() -> None:
+        with elected(Places.of(ledger)) as won:
+            assert won
+            at_work.set()
+            time.sleep(REFRESH_WAITS_S + 1)  # longer than a reader waits
+
+    (ingester := threading.Thread(target=work)).start()
+    at_work.wait()
+    assert not spanflow.flush(0.1)
+    assert spanflow.flush(60)
+    assert ask(ledger, "SELECT path FROM steps ORDER BY started_at") == [("a",), ("b",)]
+    ingester.join()
 
 
 def test_flushing_a_process_that_captured_nothing_is_no_error(tmp_path: Path) -> None:

@@ -140,9 +140,10 @@ def flush(timeout: float = 10.0) -> bool:
         True
     """
     done = threading.Event()
+    brought: list[bool] = []
 
     def work() -> None:
-        _flush(timeout)
+        brought.append(_flush(timeout))
         done.set()
 
     # In a thread of its own: a lock held by the interrupted code must not hang whoever flushes.
@@ -151,9 +152,9 @@ def flush(timeout: float = 10.0) -> bool:
         thread.start()
     except RuntimeError:  # the interpreter is going down: no thread can be started any more
         work()
-        return True
+        return brought[0]
     _Process.flushing = thread
-    return done.wait(timeout)
+    return done.wait(timeout) and brought[0]
 
 
 def shutdown(timeout: float = _EXIT_TIMEOUT_S) -> None:
@@ -311,7 +312,7 @@ def _provide_tracing() -> None:
         report("setup.tracing", error)
 
 
-def _flush(timeout: float) -> None:
+def _flush(timeout: float) -> bool:
     from opentelemetry import trace  # noqa: PLC0415
 
     try:
@@ -324,17 +325,20 @@ def _flush(timeout: float) -> None:
     if runtime is not None and runtime.journal is not None:
         try:
             runtime.journal.seal()
-            if runtime.settings.ingest != "off":
-                _ingest(runtime)
+            return runtime.settings.ingest == "off" or _ingest(runtime, timeout)
         except Exception as error:  # noqa: BLE001 - the state of the file system never raises
             report("setup.flush", error)
+            return False
+    return True
 
 
-def _ingest(runtime: Runtime) -> None:
+def _ingest(runtime: Runtime, wait_s: float) -> bool:
     from spanflow.ledger.publish import refresh  # noqa: PLC0415 - duckdb is loaded only where it is needed
 
-    if runtime.journal is not None:
-        refresh(runtime.journal.path, idle_after=runtime.settings.told_idle_after)
+    if runtime.journal is None:
+        return True
+    patience = runtime.settings.told_idle_after
+    return refresh(runtime.journal.path, idle_after=patience, wait_s=wait_s)
 
 
 def _flush_on_sigterm() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from opentelemetry import metrics
 from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 
+import spanflow
 from spanflow import guard
 from spanflow.capture.metering import Meters, meters
 from spanflow.ledger import backlog
@@ -178,3 +180,20 @@ def test_a_broken_meter_never_reaches_the_run(flow: Flow, monkeypatch: pytest.Mo
     chain("a", a=calling(llm(1, 2))).invoke({"log": []})
     assert flow.sql("SELECT total_tokens FROM turns") == [(3,)]
     assert guard.counts()["runtime.metering"] > 0
+
+
+def test_a_clock_that_is_set_back_makes_no_negative_time(
+    flow: Flow,
+    measured: Callable[[], Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = time.time_ns
+    with spanflow.engagement("set back"), spanflow.step("set back"):
+        monkeypatch.setattr(time, "time_ns", lambda: now() - 3_600_000_000_000)
+    monkeypatch.undo()
+    found = measured()
+    for metric in ("spanflow.turn.duration", "spanflow.step.duration"):
+        assert [count for key, count in found[metric].items() if "set back" in str(key)] == [1]
+    assert not caplog.records
+    assert flow.sql("SELECT duration_ms FROM steps") == [(0.0,)]

@@ -12,8 +12,10 @@ import pytest
 
 from spanflow import guard
 from spanflow.errors import LedgerError
+from spanflow.ledger.election import elected
 from spanflow.ledger.ingest import ingest
 from spanflow.ledger.journal import Journal
+from spanflow.ledger.places import Places
 from spanflow.ledger.publish import publish, refresh
 
 
@@ -188,3 +190,16 @@ def test_the_patience_of_the_views_is_in_the_file(ledger, make):
     make.write(ledger, [make.turn(2, status="paused")])
     refresh(ledger, idle_after=timedelta(hours=2))
     assert make.ask(ledger, as_of) == [{"status": "paused"}]
+
+
+def test_what_an_ingester_kept_from_being_brought_in_is_told(ledger, make):
+    make.write(ledger, [make.turn(1)])
+    assert refresh(ledger) is True
+    make.write(ledger, [make.turn(2)])
+    with elected(Places.of(ledger)) as won:
+        assert won
+        assert refresh(ledger, wait_s=0) is False
+    assert turns(ledger) == 1
+    assert refresh(ledger) is True
+    assert turns(ledger) == 2
+    assert refresh(ledger) is True, "nothing is left to bring in"

@@ -318,3 +318,24 @@ def test_what_an_app_says_of_a_lone_call_is_asked_as_json(make, ledger):
     )
     rows = make.ask(ledger, "SELECT metadata->>'job' AS job FROM llm_calls ORDER BY span_id")
     assert [row["job"] for row in rows] == ["nightly", None, None]
+
+
+def test_a_turn_that_reached_no_goal_reached_none_at_no_time(ledger, make):
+    make.write(
+        ledger,
+        [
+            make.turn(1, at=0, until=9, goals=["pay"]),
+            make.turn(
+                2,
+                at=10,
+                until=30,
+                goals=["pay"],
+                events=[{"kind": "goal", "name": "pay", "at_ns": make.T0 + 20 * make.MS}],
+            ),
+        ],
+    )
+    rows = make.ask(ledger, "SELECT goal, epoch_ns(goal_at) AS at FROM turns ORDER BY started_at")
+    assert rows == [{"goal": None, "at": None}, {"goal": "pay", "at": make.T0 + 20 * make.MS}]
+    assert make.ask(ledger, "SELECT status, goal FROM engagements") == [
+        {"status": "completed", "goal": "pay"}
+    ]

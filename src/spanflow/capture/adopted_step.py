@@ -47,14 +47,13 @@ class Ending(NamedTuple):
 class AdoptedStep(Step):
     """A step whose span is somebody else's: named as it starts, and only read afterwards."""
 
-    __slots__ = ("_ended", "_inner_errors", "_span", "_told")
+    __slots__ = ("_ended", "_span", "_told")
 
     def __init__(
         self, span: Span, frame: Frame, name: str, parent: Step | None, context: Context
     ) -> None:
         self._span = span
         self._ended: ReadableSpan | None = None
-        self._inner_errors: set[tuple[str, str]] = set()
         self._told: tuple[str, str] | None = None
         key = f"{span.get_span_context().span_id:016x}"
         if parent is not None:
@@ -90,6 +89,12 @@ class AdoptedStep(Step):
             self._events = Events()
         self._events.add(event)
 
+    def note_inner(self, error: BaseException | None, told: tuple[str, str] | None = None) -> None:
+        """Hear of an error from inside, which this step's span may repeat in its own words."""
+        if told is None and error is not None:
+            told = told_by(error, self.frame.runtime.payload_bytes)
+        super().note_inner(error, told)
+
     def take_name(self, name: str | None) -> None:
         """Take the name that the span tells as it ends; what ended inside keeps the path it had."""
         if name is None or name == self.base["name"]:
@@ -119,10 +124,8 @@ class AdoptedStep(Step):
             self._told = ending.told
             self.status = "cancelled" if ending.outcome == "left" else ending.outcome
             self.ended_ns = span.end_time or time.time_ns()
-            if self.parent is not None and ending.error is not None:
-                self.parent.inner_error = ending.error
-            if isinstance(self.parent, AdoptedStep) and ending.told is not None:
-                self.parent._inner_errors.add(ending.told)  # noqa: SLF001 - of this class
+            if ending.told is not None or ending.error is not None:
+                (self.parent or self.frame.turn).note_inner(ending.error, ending.told)
             is_open = self.frame.open.get(self.key) is self
             self.parked = True
         if is_open:
@@ -157,15 +160,15 @@ class AdoptedStep(Step):
             return kept
         limit = self.frame.runtime.payload_bytes
         ending = (self.status, self._told)
-        if self.inner_error is not None:
-            self._inner_errors.add(told_by(self.inner_error, limit))
         told = ended_events(self._ended, ending, limit, content=captures_content())
         return kept + [event for event in told if not self._is_inner(event)]
 
     def _is_inner(self, event: dict[str, Any]) -> bool:
         kind = event["name"].rpartition(".")[2]
         return (
-            event["kind"] == "error" and (kind, event["payload"]["message"]) in self._inner_errors
+            self.noted is not None
+            and event["kind"] == "error"
+            and self.noted.has_told((kind, event["payload"]["message"]))
         )
 
 

@@ -113,7 +113,7 @@ class Meters:
         if kind == "step":
             if record["phase"] == "end":
                 self._step_s.record(
-                    (record["ended_ns"] - record["started_ns"]) / 1e9,
+                    _seconds(record),
                     {
                         semconv.STEP_PATH: self._paths.bounded(record.get("path") or ""),
                         semconv.STEP_STATUS: record.get("status") or "",
@@ -157,7 +157,12 @@ class Meters:
                     self._paused.popitem(last=False)
         told = {**name, semconv.TURN_OUTCOME: outcome}
         self._turns.add(1, {**told, semconv.TURN_KIND: record.get("turn_kind") or ""})
-        self._turn_s.record((record["ended_ns"] - record["started_ns"]) / 1e9, told)
+        self._turn_s.record(_seconds(record), told)
+
+
+def _seconds(record: Mapping[str, Any]) -> float:
+    """Return how long something took; where the clock was set back meanwhile, no time at all."""
+    return max(0, record["ended_ns"] - record["started_ns"]) / 1e9
 
 
 def _internal_errors(_: CallbackOptions) -> Iterable[Observation]:

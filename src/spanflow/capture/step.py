@@ -17,6 +17,7 @@ from spanflow import semconv
 from spanflow.capture import lineage
 from spanflow.capture import scope as scopes
 from spanflow.capture.events import LONGEST_STATUS, Event, Events, error_event, told_by
+from spanflow.capture.noted import Noted
 from spanflow.capture.runtime import span_id_of
 from spanflow.capture.usage import CallLog, usage_attributes
 from spanflow.spending import Totals
@@ -63,9 +64,9 @@ class Step:
         "frame",
         "goal",
         "inner",
-        "inner_error",
         "is_global",
         "key",
+        "noted",
         "parent",
         "parked",
         "path",
@@ -106,8 +107,8 @@ class Step:
         self.status = "running"
         self.parked = False
         self.error: BaseException | None = None
-        self.inner_error: BaseException | None = None
         self.inner = 0  # graphs that run in it now, those that a step inside it left behind too
+        self.noted: Noted | None = None
         self.ended_ns = 0
         # Made when something happens: most steps of most graphs have none of these.
         self._events: Events | None = None
@@ -253,15 +254,19 @@ class Step:
         if self.is_over:
             return
         self.ended_ns = time.time_ns()
-        if status == "failed" and error is not self.inner_error:
+        if status == "failed" and (self.noted is None or not self.noted.has(error)):
             # One that came up from a step inside this one is that step's event: counted once.
             limit = self.frame.runtime.payload_bytes
             self.add_event(error_event(error, self.ended_ns, limit, self.attempts))
-        if self.parent is not None:
-            self.parent.inner_error = error
+        (self.parent or self.frame.turn).note_inner(error)
         self.status = status
         self.error = error
         self.parked = True
+
+    def note_inner(self, error: BaseException | None, told: tuple[str, str] | None = None) -> None:
+        """Hear of an error that ended a step inside this one, as :meth:`Turn.note_inner` does."""
+        self.noted = self.noted or Noted()
+        self.noted.add(error, told)
 
     def tell(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Say more of the step, on its span and in its record; it is too late where it is over."""
@@ -370,7 +375,7 @@ class Step:
         if getattr(self.span, "dropped_attributes", 0):
             self.span.set_attributes(self._whereabouts())
         self.span.end(self.ended_ns)
-        self.error = self.inner_error = None
+        self.error = self.noted = None
         self.frame.turn.steps.pop(self.span_id, None)
         self.frame.runtime.record({**self.base, **fields})
 

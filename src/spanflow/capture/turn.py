@@ -18,6 +18,7 @@ from spanflow import semconv
 from spanflow.capture import scope as scopes
 from spanflow.capture.events import LONGEST_STATUS, Event, Events, error_event, told_by
 from spanflow.capture.frame import Frame
+from spanflow.capture.noted import Noted
 from spanflow.capture.order import Order
 from spanflow.capture.runtime import span_ids
 from spanflow.capture.turn_end import end_attributes, wait_attributes
@@ -62,6 +63,7 @@ class Turn(Frame):
         "listed",
         "lock",
         "nested",
+        "noted",
         "orders",
         "steps",
         "successor",
@@ -97,6 +99,7 @@ class Turn(Frame):
         self.totals = Totals()
         self.events = Events()
         self.failed: tuple[int, str] | None = None
+        self.noted: Noted | None = None
         self.waiting: str | None = None
         self.waits: dict[object, dict[str, Any]] = {}
         self.nested = 0  # graphs that run in it now
@@ -262,6 +265,22 @@ class Turn(Frame):
         ):
             self.waiting = step.path
 
+    def note_inner(self, error: BaseException | None, told: tuple[str, str] | None = None) -> None:
+        """Hear of an error that ended a step, which may come up.
+
+        Args:
+            error: The error itself, where it is known.
+            told: Its class and message, where somebody else's span tells no more.
+        """
+        self.noted = self.noted or Noted()
+        self.noted.add(error, told)
+
+    def _came_up(self, error: BaseException | None, told: tuple[str, str]) -> bool:
+        """Whether what ended the turn ended a step before, whose event it then is."""
+        if error is None or not self.is_plain:
+            return self.failed is not None  # a graph may raise another error than its step
+        return self.noted is not None and (self.noted.has(error) or self.noted.has_told(told))
+
     def reach(self, goal: str, at_ns: int, payload: dict[str, Any] | None) -> None:
         """Take into account that a goal is reached, whether or not it was declared."""
         if goal not in self.goals:
@@ -322,7 +341,7 @@ class Turn(Frame):
         elif told is not None:
             event = Event("error", told[0], ended_ns, {"message": told[1], "stack": None})
         if outcome == "failed" and event is not None and told is not None:
-            if self.failed is None:
+            if not self._came_up(error, told):
                 self.add_event(event)
             kind, text = told
             fields["error_type"], fields["error_message"] = kind, text or None

@@ -52,13 +52,17 @@ def publish(ledger: Path, *, force: bool = False, wait_s: float = 0.0) -> bool:
         LedgerError: The store cannot be used.
         OSError: The copy could not be made; the old file stays.
     """
-    places = Places.of(ledger)
+    return bool(_publish_in_turn(Places.of(ledger), force=force, wait_s=wait_s))
+
+
+def _publish_in_turn(places: Places, *, force: bool, wait_s: float) -> bool | None:
+    """Publish when it is our turn; None where an ingester was at work all that time."""
     if not places.store.exists():
         return False
     if not _is_due(places, last_published(places), force=force):
         return False
     with elected(places, wait_s=wait_s) as won:
-        return won and _publish(places)
+        return _publish(places) if won else None
 
 
 def _publish(places: Places) -> bool:
@@ -100,7 +104,9 @@ def _publish(places: Places) -> bool:
     return fresh
 
 
-def refresh(ledger: Path, *, idle_after: timedelta | None = None) -> None:
+def refresh(
+    ledger: Path, *, idle_after: timedelta | None = None, wait_s: float = REFRESH_WAITS_S
+) -> bool:
     """Bring the published file up to date, as far as that can be done now.
 
     A ledger that came here alone, without its folder, is as new as it can be. Where another process
@@ -109,6 +115,10 @@ def refresh(ledger: Path, *, idle_after: timedelta | None = None) -> None:
     Args:
         ledger: The published file.
         idle_after: What the views take as silence from now on; None leaves that as it is.
+        wait_s: How long to wait for an ingester to finish.
+
+    Returns:
+        Whether everything that was ready is in the published file.
 
     Raises:
         LedgerError: The store is newer than this package, or something of somebody else's lies at
@@ -116,14 +126,16 @@ def refresh(ledger: Path, *, idle_after: timedelta | None = None) -> None:
     """
     places = Places.of(ledger)
     if not places.directory.is_dir():
-        return
+        return True
     try:
-        ingest(ledger, wait_s=REFRESH_WAITS_S, idle_after=idle_after)
-        publish(ledger, force=True, wait_s=REFRESH_WAITS_S)
+        report = ingest(ledger, wait_s=wait_s, idle_after=idle_after)
+        published = _publish_in_turn(places, force=True, wait_s=REFRESH_WAITS_S)
     except Exception as error:
         if not (is_circumstance(error) or is_circumstance(error.__cause__)):
             raise
         guard.diagnose("ledger.refresh", f"{error}; the file is read as it is")
+        return False
+    return report is not None and published is not None
 
 
 def _is_due(places: Places, last: Published | None, *, force: bool) -> bool:

@@ -37,8 +37,22 @@ def scope_for(
                 f"spanflow.{function}() was called outside every engagement, and what it told is "
                 "dropped; open one with spanflow.engagement()",
             )
-        return scope
+        return scope if scope is None else _still_open(scope)
     return named(function, step_id, engagement_id)
+
+
+def _still_open(scope: Scope) -> Scope:
+    """Return the scope of the innermost step that has not ended, else of the turn.
+
+    A task or a copied context outlives the step that it was made in; what it tells must not be lost
+    with a span that has ended.
+    """
+    step = scope.step
+    if step is None or not step.is_over or scope.turn is None:
+        return scope
+    while step is not None and step.is_over:
+        step = step.parent
+    return step.scope if step is not None else scope.turn.scope
 
 
 def named(function: str, step_id: str | None, engagement_id: str | None) -> Scope | None:

@@ -98,7 +98,7 @@ SELECT
     on_thread,
     goals::VARCHAR[] AS goals,
     goal,
-    to_time(goal_ns) AS goal_at,
+    if(goal IS NULL, NULL, to_time(goal_ns)) AS goal_at,
     dropped_at,
     error_type,
     error_message,
