@@ -105,7 +105,7 @@ def _publish(places: Places) -> bool:
 
 
 def refresh(
-    ledger: Path, *, idle_after: timedelta | None = None, wait_s: float = REFRESH_WAITS_S
+    ledger: Path, *, idle_after: timedelta | None = None, wait_s: float | None = None
 ) -> bool:
     """Bring the published file up to date, as far as that can be done now.
 
@@ -115,7 +115,7 @@ def refresh(
     Args:
         ledger: The published file.
         idle_after: What the views take as silence from now on; None leaves that as it is.
-        wait_s: How long to wait for an ingester to finish.
+        wait_s: How long to wait for an ingester to finish; None for as long as a reader waits.
 
     Returns:
         Whether everything that was ready is in the published file.
@@ -128,7 +128,8 @@ def refresh(
     if not places.directory.is_dir():
         return True
     try:
-        report = ingest(ledger, wait_s=wait_s, idle_after=idle_after)
+        patience_s = REFRESH_WAITS_S if wait_s is None else wait_s
+        report = ingest(ledger, wait_s=patience_s, idle_after=idle_after)
         published = _publish_in_turn(places, force=True, wait_s=REFRESH_WAITS_S)
     except Exception as error:
         if not (is_circumstance(error) or is_circumstance(error.__cause__)):
