@@ -15,7 +15,7 @@ demo: .venv/demo ## drive the booking agent with 200 simulated users and check w
 	$(BIN)/spanflow demo $(ARGS)
 
 test: .venv/dev  ## run the tests
-	$(PYTEST) -n logical --dist loadfile --max-worker-restart 1 -m "not backends and not interop" $(ARGS)
+	$(PYTEST) -n logical --dist loadfile --max-worker-restart 0 -m "not backends and not interop" $(ARGS)
 
 check: .venv/dev ## lint, types, layout
 	$(BIN)/ruff check .

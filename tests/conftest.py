@@ -8,11 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from crashes import (  # noqa: F401 - hooks
-    pytest_handlecrashitem,
-    pytest_report_teststatus,
-    pytest_sessionfinish,
-)
 from hypothesis import HealthCheck, settings
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
