@@ -98,7 +98,7 @@ SELECT
     on_thread,
     goals::VARCHAR[] AS goals,
     goal,
-    if(goal IS NULL, NULL, to_time(goal_ns)) AS goal_at,
+    CASE WHEN goal IS NOT NULL THEN to_time(goal_ns) END AS goal_at,
     dropped_at,
     error_type,
     error_message,
