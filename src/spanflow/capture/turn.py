@@ -272,8 +272,11 @@ class Turn(Frame):
             error: The error itself, where it is known.
             told: Its class and message, where somebody else's span tells no more.
         """
-        self.noted = self.noted or Noted()
-        self.noted.add(error, told)
+        if (
+            self.is_plain and not self.ended
+        ):  # else nobody asks, and an error keeps alive what its traceback names
+            self.noted = self.noted or Noted()
+            self.noted.add(error, told)
 
     def _came_up(self, error: BaseException | None, told: tuple[str, str]) -> bool:
         """Whether what ended the turn ended a step before, whose event it then is."""
@@ -354,6 +357,7 @@ class Turn(Frame):
         if getattr(self.span, "dropped_attributes", 0):
             self._say_again(outcome)
         waits.pop(semconv.TURN_INTERRUPTS, None)
+        self.noted = None
         self.span.end(ended_ns)
         scopes.turns.pop(self.span_id, None)
         self.runtime.record(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ import pytest
 from opentelemetry import trace
 
 import spanflow
+from spanflow.capture import scope as scopes
 
 if TYPE_CHECKING:
     from conftest import Flow
@@ -134,3 +137,26 @@ def test_an_agents_error_that_ends_a_block_counts_once(flow: Flow) -> None:
     ):
         fail(BoomError, "no")
     assert errors(flow) == [("planner", "no")]
+
+
+class Large:
+    """Something of the app's that only its own code may keep alive."""
+
+
+@KINDS
+def test_what_failed_is_held_no_longer_than_its_turn(flow: Flow, kind: type[Exception]) -> None:
+    seen: list[weakref.ref[Large]] = []
+
+    def serve() -> None:
+        large = Large()
+        seen.append(weakref.ref(large))
+        fail(kind, "caught")
+
+    with spanflow.engagement("desk"):
+        kept = scopes.live()  # as a task would that outlives the turn
+        with contextlib.suppress(kind), spanflow.step("ask"):
+            serve()
+    gc.collect()
+    assert kept is not None
+    assert seen[0]() is None
+    assert errors(flow) == [("ask", "caught")]
