@@ -272,9 +272,8 @@ class Turn(Frame):
             error: The error itself, where it is known.
             told: Its class and message, where somebody else's span tells no more.
         """
-        if (
-            self.is_plain and not self.ended
-        ):  # else nobody asks, and an error keeps alive what its traceback names
+        # Where nobody asks, an error must not keep alive what its traceback names.
+        if self.is_plain and not self.ended:
             self.noted = self.noted or Noted()
             self.noted.add(error, told)
 
