@@ -194,6 +194,6 @@ def test_a_clock_that_is_set_back_makes_no_negative_time(
     monkeypatch.undo()
     found = measured()
     for metric in ("spanflow.turn.duration", "spanflow.step.duration"):
-        assert [count for key, count in found[metric].items() if "set back" in str(key)] == [1]
+        assert list(found[metric].values()) == [1]
     assert not caplog.records
     assert flow.sql("SELECT duration_ms FROM steps") == [(0.0,)]

@@ -94,7 +94,7 @@ def test_an_agent_that_an_app_names_is_named_on_others_spans(flow: Flow) -> None
         with agent("writer"):
             chat(3, 1)
     chat(4, 1)
-    named = "SELECT agent_name, sum(input_tokens)::INT FROM llm_calls GROUP BY ALL ORDER BY 2"
+    named = "SELECT agent_name, sum(input_tokens)::INT FROM llm_calls GROUP BY ALL ORDER BY 2, 1"
     assert flow.sql(named) == [("planner", 3), ("writer", 3), (None, 4)]
     [get] = flow.named("GET /rooms")
     assert (get.attributes or {})["gen_ai.agent.name"] == "planner"
