@@ -109,9 +109,7 @@ async def test_a_client_that_disconnects(flow: Flow) -> None:
     assert outcomes(flow) == ["left"]
 
 
-async def test_a_task_that_is_cancelled_between_two_pieces(
-    flow: Flow, begun: asyncio.Event
-) -> None:
+async def test_a_task_cancelled_between_two_pieces(flow: Flow, begun: asyncio.Event) -> None:
     async def consume() -> None:
         async for _ in chain("a", "b").astream({"log": []}):
             begun.set()
@@ -122,8 +120,7 @@ async def test_a_task_that_is_cancelled_between_two_pieces(
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    # The loop closes what nobody holds in a task of its own.
-    while dict(scopes.turns):  # noqa: ASYNC110 - no event tells of it
+    while dict(scopes.turns):  # noqa: ASYNC110 - the loop closes it in a task of its own
         await asyncio.sleep(0.01)
     assert outcomes(flow) == ["left"]
 
@@ -369,7 +366,6 @@ async def test_a_checkpointer_that_fails_asynchronously(flow: Flow) -> None:
 
 def test_a_question_beside_an_error(flow: Flow) -> None:
     """One branch asks, the other fails: the turn failed, and what was asked is still told."""
-
     asks = threading.Event()
 
     def ask(state: State) -> State:
